@@ -1,0 +1,54 @@
+# The one way to run, test and check Phasewatch; continuous integration calls the same targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PYTHON_DIRS := collector processors console phasewatch tests bench
+QUICK_TESTS := $(wildcard tests/unit tests/property tests/contract)
+LOCK := $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header
+
+# What the stamps in .venv stand for: a target installs again only when one of these files has changed.
+PINNED := requirements-build.txt pyproject.toml deploy/local/bootstrap.sh
+
+.PHONY: help demo test test-long check bench docs lock
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1 - /'
+
+demo: .venv/.runtime ## a small fund shop with simulated visitors; ARGS="--seconds N" ends by itself
+	@$(BIN)/phasewatch demo $(ARGS)
+
+test: .venv/.dev ## the whole suite; nothing is skipped for a missing program
+	@deploy/local/bootstrap.sh chromium
+	REQUIRE_SERVICES=1 $(BIN)/pytest -m "not long" $(ARGS)
+
+test-long: .venv/.dev ## the same with the long runs
+	@deploy/local/bootstrap.sh chromium
+	REQUIRE_SERVICES=1 $(BIN)/pytest $(ARGS)
+
+check: .venv/.dev ## lint, types, import rules, unit, property and contract tests: under a minute
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --explicit-package-bases $(PYTHON_DIRS)
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "not long" $(QUICK_TESTS)
+
+bench: .venv/.dev ## the benchmarks as a table; ARGS="NAME --json" one of them as JSON
+	@$(BIN)/python -m bench.run $(ARGS)
+
+docs: .venv/.dev ## write docs/settings.md and docs/metrics.md anew from the code
+	$(BIN)/python -m phasewatch.reference
+
+lock: .venv/.dev ## pin the newest versions that pyproject.toml allows
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK) --upgrade --extra dev pyproject.toml -o requirements-dev.txt
+	$(LOCK) --upgrade -c requirements-dev.txt pyproject.toml -o requirements.txt
+	$(LOCK) --upgrade -c requirements-dev.txt requirements-build.in -o requirements-build.txt
+
+.venv/.runtime: requirements.txt $(PINNED)
+	@deploy/local/bootstrap.sh requirements.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt $(PINNED)
+	@deploy/local/bootstrap.sh requirements-dev.txt
+	@touch $@ .venv/.runtime
