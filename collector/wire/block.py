@@ -1,0 +1,100 @@
+"""The block codec: many events of one partition as newline-delimited JSON in one record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from collector.wire.event import Event, routing_key
+from collector.wire.partition import partition_of
+from collector.wire.record import HOUR_MS, Draft, Kind, UnreadableRecordError
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the event as one JSON line, without the newline."""
+    return _encoder.encode(event)
+
+
+def decode_events(value: bytes) -> list[Event]:
+    """Return the events of a block's value, in order.
+
+    Raises:
+        UnreadableRecordError: if a line is no event.
+    """
+    try:
+        return _decoder.decode_lines(value)
+    except msgspec.MsgspecError as error:
+        msg = f"a block's value: {error}"
+        raise UnreadableRecordError(msg) from error
+
+
+class BlockBuilder:
+    """Collects events of any person and cuts them into blocks, one partition and one hour of `clock` each.
+
+    A block ends at an `identify`, so that an anonymous person's next life begins at another offset, and when it
+    reaches `max_bytes`.
+    """
+
+    def __init__(self, partitions: int, *, max_bytes: int, imported: bool = False) -> None:
+        self._partitions = partitions
+        self._max_bytes = max_bytes
+        self._imported = imported
+        self._open: dict[int, list[bytes]] = {}
+        self._size: dict[int, int] = {}
+        self._clock: dict[int, int] = {}
+        self._closed: list[tuple[int, Draft]] = []
+
+    def add(self, event: Event, clock: int) -> None:
+        """Add one event that was received, or for history happened, at `clock` (UTC milliseconds)."""
+        self.add_line(routing_key(event), encode_event(event), clock, last=event.type == "identify")
+
+    def add_line(self, key: str, line: bytes, clock: int, *, last: bool = False) -> None:
+        """Add one encoded event of the person `key`; `last` ends its block."""
+        partition = partition_of(key, self._partitions)
+        lines = self._open.get(partition)
+        if lines is not None and (
+            self._clock[partition] // HOUR_MS != clock // HOUR_MS or self._size[partition] + len(line) > self._max_bytes
+        ):
+            self._close(partition)
+            lines = None
+        if lines is None:
+            lines = self._open[partition] = []
+            self._size[partition] = 0
+            self._clock[partition] = clock
+        lines.append(line)
+        self._size[partition] += len(line) + 1
+        self._clock[partition] = max(self._clock[partition], clock)
+        if last:
+            self._close(partition)
+
+    def _close(self, partition: int) -> None:
+        lines = self._open.pop(partition)
+        self._closed.append(
+            (
+                partition,
+                Draft(
+                    kind=Kind.EVENTS,
+                    clock=self._clock.pop(partition),
+                    value=b"\n".join(lines) + b"\n",
+                    count=len(lines),
+                    imported=self._imported,
+                ),
+            )
+        )
+        del self._size[partition]
+
+    def take(self) -> list[tuple[int, Draft]]:
+        """Return all blocks so far as (partition, draft), in the order they were closed, and start anew."""
+        for partition in list(self._open):
+            self._close(partition)
+        closed, self._closed = self._closed, []
+        return closed
+
+
+def split_lines(value: bytes) -> Iterable[bytes]:
+    """Return the lines of a block's value as bytes, without newlines."""
+    return value.splitlines()

@@ -1,0 +1,110 @@
+"""One interaction or money fact, as it stands in topic `events` (one NDJSON line)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+MONEY_TYPES: Final = frozenset({"purchase", "redeem", "purchase_cancelled", "redeem_cancelled"})
+"""Types that state a fact about money (R4); every other type is an interaction (R6)."""
+
+EVENT_TYPES: Final = frozenset({"page", "click", "change", "submit", "dwell", "identify", "custom"}) | MONEY_TYPES
+"""Every type an event may have (contract, native event)."""
+
+DEFAULT_SITE: Final = "default"
+
+
+NO_PROPERTIES: Final = msgspec.Raw(b"{}")
+"""The default; this very object is left out of an event's JSON."""
+
+
+class Page(msgspec.Struct, omit_defaults=True, gc=False):
+    """The page on which something happened; URL and referrer are masked before they get here."""
+
+    url: str | None = None
+    path: str | None = None
+    title: str | None = None
+    referrer: str | None = None
+
+
+class Element(msgspec.Struct, omit_defaults=True, gc=False):
+    """The element that was clicked, changed or submitted; never its value."""
+
+    tag: str | None = None
+    text: str | None = None
+    selector: str | None = None
+    href: str | None = None
+    index: int | None = None
+
+
+class Context(msgspec.Struct, omit_defaults=True, gc=False):
+    """What the collector knows about the request beside the event itself."""
+
+    device: str | None = None
+    channel: str | None = None
+    place: str | None = None
+
+
+class Event(msgspec.Struct, omit_defaults=True, gc=False):
+    """One event; times are UTC milliseconds, `properties` is a JSON object kept as its bytes.
+
+    `occurred_at` is the client's clock corrected by the request's `sent_at`; `ts` is what the client said.
+    """
+
+    id: str
+    type: str
+    occurred_at: int
+    received_at: int
+    ts: int | None = None
+    anonymous_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    name: str | None = None
+    source: str = ""
+    trusted: bool = False
+    site: str = DEFAULT_SITE
+    seq: int | None = None
+    page: Page | None = None
+    element: Element | None = None
+    context: Context | None = None
+    properties: msgspec.Raw = NO_PROPERTIES
+
+
+def person_key(user_id: str | None, anonymous_id: str | None) -> str:
+    """Return `u:` + user id when there is one, else `a:` + anonymous id (architecture, section 4).
+
+    Raises:
+        ValueError: if both are missing.
+    """
+    if user_id is not None:
+        return f"u:{user_id}"
+    if anonymous_id is not None:
+        return f"a:{anonymous_id}"
+    msg = "an event needs a user_id or an anonymous_id"
+    raise ValueError(msg)
+
+
+def routing_key(event: Event) -> str:
+    """Return the person key whose partition the event is written to.
+
+    `identify` goes to the anonymous id's partition, where the link is decided (R8); all else to its person's.
+    """
+    if event.type == "identify" and event.anonymous_id is not None:
+        return f"a:{event.anonymous_id}"
+    return person_key(event.user_id, event.anonymous_id)
+
+
+class _Dwell(msgspec.Struct, gc=False):
+    ms: int | float = 0
+
+
+_dwell_decoder = msgspec.json.Decoder(_Dwell)
+
+
+def dwell_ms(event: Event) -> int:
+    """Return the visible milliseconds of a `dwell` event as it says them, truncated; 0 where it says no number."""
+    try:
+        return int(_dwell_decoder.decode(event.properties).ms)
+    except (msgspec.MsgspecError, OverflowError):
+        return 0
