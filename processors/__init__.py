@@ -1,0 +1,1 @@
+"""Log in, stage changes out."""

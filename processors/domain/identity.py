@@ -1,0 +1,82 @@
+"""Adding an anonymous person to the user it turned out to be (R8; ADR 0001, items 27 and 33)."""
+
+from __future__ import annotations
+
+from processors.domain.person import Device, Person, Remembered
+from processors.domain.rules import HOUR_MS, Rules
+from processors.domain.visits import VISIT_DAYS_KEPT
+
+
+def unite(user: Person, anonymous: Person, tau: int, rules: Rules) -> None:
+    """Add everything of `anonymous` to `user` at the stream time `tau` of the user's partition (UTC ms).
+
+    What both remember counts once. The user's derived fields have to be refreshed by the caller's evaluation.
+    """
+    oldest = tau - rules.duplicate_hours * HOUR_MS
+    ours = {key: one for key, one in user.remembered.items() if one[0] >= oldest}
+    theirs = {key: one for key, one in anonymous.remembered.items() if one[0] >= oldest}
+    for key in ours.keys() & theirs.keys():
+        _uncount(anonymous, theirs.pop(key))
+    united = sorted({**ours, **theirs}.items(), key=lambda item: item[1][0])
+    user.remembered = dict(united[-rules.events_remembered :])
+    _add_counts(user.buckets, anonymous.buckets)
+    _add_counts(user.dwell, anonymous.dwell)
+    _unite_visits(user, anonymous, rules)
+    _unite_devices(user, anonymous, rules)
+    for milestone, at in anonymous.milestones.items():
+        user.milestones[milestone] = min(at, user.milestones.get(milestone, at))
+    touches = [touch for touch in (user.first_touch, anonymous.first_touch) if touch is not None]
+    user.first_touch = min(touches, key=lambda touch: touch[0], default=None)
+    user.activity = max(user.activity, anonymous.activity)
+    user.ever = user.ever or anonymous.ever
+    user.scored = 0
+
+
+def _uncount(person: Person, event: Remembered) -> None:
+    _, hour, behaviours, category, ms = event
+    bucket = person.buckets.get(hour, {})
+    for behaviour in behaviours:
+        if bucket.get(behaviour, 0) > 0:
+            bucket[behaviour] -= 1
+    dwell = person.dwell.get(hour, {})
+    if category in dwell:
+        dwell[category] = max(0, dwell[category] - ms)
+
+
+def _add_counts(into: dict[int, dict[int, int]], more: dict[int, dict[int, int]]) -> None:
+    for hour, counts in more.items():
+        bucket = into.setdefault(hour, {})
+        for name, count in counts.items():
+            if count:
+                bucket[name] = bucket.get(name, 0) + count
+        if not bucket:
+            del into[hour]
+
+
+def _unite_visits(user: Person, anonymous: Person, rules: Rules) -> None:
+    for session, day in anonymous.sessions.items():
+        if session in user.sessions and anonymous.visit_days.get(day, 0) > 0:
+            anonymous.visit_days[day] -= 1
+    sessions = {**anonymous.sessions, **user.sessions}
+    user.sessions = dict(list(sessions.items())[-rules.sessions_remembered :])
+    for day, count in anonymous.visit_days.items():
+        if count:
+            user.visit_days[day] = user.visit_days.get(day, 0) + count
+    for day in sorted(user.visit_days)[:-VISIT_DAYS_KEPT]:
+        del user.visit_days[day]
+    if anonymous.last_visit > user.last_visit:
+        user.last_visit = anonymous.last_visit
+        user.place = anonymous.place or user.place
+    if anonymous.last_loose is not None:
+        user.last_loose = max(anonymous.last_loose, user.last_loose or 0)
+    user.session = None
+
+
+def _unite_devices(user: Person, anonymous: Person, rules: Rules) -> None:
+    for name, device in anonymous.devices.items():
+        known = user.devices.pop(name, None) or Device(name)
+        known.unite(device, rules.seq_gaps)
+        user.devices[name] = known
+    for name in list(user.devices)[: -rules.devices_remembered]:
+        del user.devices[name]
+    user.device = None
