@@ -1,0 +1,1 @@
+"""The adapters of the engine's ports: one driver each."""

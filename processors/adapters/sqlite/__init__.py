@@ -1,0 +1,1 @@
+"""Log, store and publisher on SQLite files: embedded mode, and in memory for tests."""

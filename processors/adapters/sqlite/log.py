@@ -1,0 +1,94 @@
+"""The embedded log: reading topic `events`, publishing outputs, and reading stage changes back."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from collector.wire import log_file
+from collector.wire.log_file import Row
+from collector.wire.record import Draft, Record, UnreadableRecordError, read_headers
+from processors.engine.outputs import EVENTS, Output
+from processors.engine.ports import Clock, Unreadable
+from processors.wire import STAGE_CHANGES
+
+_POLL_SECONDS: Final = 0.005
+"""How often a waiting reader looks for news: one PRAGMA, some 5 µs."""
+
+
+class SqliteLog:
+    """The log file of an embedded deployment, as the engine's `EventLog` and `Publisher`."""
+
+    def __init__(self, path: Path | str, *, partitions: int, log_id: str, clock: Clock) -> None:
+        self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+        self.partitions, self.log_id = log_file.create(self._connection, partitions=partitions, log_id=log_id)
+        self._clock = clock
+        self._seen: int | None = None
+
+    def close(self) -> None:
+        """Give up the file."""
+        self._connection.close()
+
+    async def read(self, partition: int, offset: int, most: int) -> list[Record | Unreadable]:
+        """Return at most `most` records from `offset` on; an empty list at the end."""
+        rows = self._connection.execute(
+            'SELECT "offset", append_time, headers, value FROM records'
+            ' WHERE topic = ? AND "partition" = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?',
+            (EVENTS, partition, offset, most),
+        )
+        return [_record(partition, *row) for row in rows]
+
+    async def bounds(self, partition: int) -> tuple[int, int]:
+        """Return (first offset still there, offset that the next record will get)."""
+        first, last = self._connection.execute(
+            'SELECT min("offset"), max("offset") FROM records WHERE topic = ? AND "partition" = ?', (EVENTS, partition)
+        ).fetchone()
+        return (0, 0) if last is None else (first, last + 1)
+
+    async def append(self, drafts: Sequence[tuple[int, Draft]]) -> None:
+        """Append records to `events`, durably."""
+        self._append([Row(EVENTS, partition, None, draft.headers(), draft.value) for partition, draft in drafts])
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """Append outputs to their topics, durably."""
+        self._append([Row(one.topic, one.partition, one.key, one.headers, one.value) for one in outputs])
+
+    def _append(self, rows: Sequence[Row]) -> None:
+        if rows:
+            log_file.append(self._connection, rows, self._clock())
+
+    async def news(self, timeout_seconds: float) -> bool:
+        """Wait until another connection has written to the log; return False where none did in time."""
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        while True:
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            if version != self._seen:
+                self._seen = version
+                return True
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def changes(self, after: int, most: int) -> list[tuple[int, bytes]]:
+        """Return at most `most` (cursor, stage change) pairs after a cursor, oldest first."""
+        return self._connection.execute(
+            "SELECT id, value FROM records WHERE topic = ? AND id > ? ORDER BY id LIMIT ?", (STAGE_CHANGES, after, most)
+        ).fetchall()
+
+    def cursor_at(self, instant: int) -> int:
+        """Return the cursor after which everything published since `instant` (UTC ms) follows."""
+        (before,) = self._connection.execute(
+            "SELECT max(id) FROM records WHERE topic = ? AND append_time < ?", (STAGE_CHANGES, instant)
+        ).fetchone()
+        return before or 0
+
+
+def _record(partition: int, offset: int, append_time: int, headers: str, value: bytes | None) -> Record | Unreadable:
+    try:
+        draft = read_headers(log_file.decode_headers(headers), value or b"")
+    except UnreadableRecordError as error:
+        return Unreadable(partition, offset, str(error), value or b"")
+    return Record(partition, offset, append_time, draft)

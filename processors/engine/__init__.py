@@ -1,0 +1,1 @@
+"""The fold of one partition's log, its unit of work, and what a worker does around it."""

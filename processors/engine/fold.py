@@ -1,0 +1,451 @@
+"""The fold of one partition's log: a pure function of its state and its records (architecture, section 1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+import msgspec
+
+from collector.wire.block import decode_events, encode_event
+from collector.wire.event import Event, routing_key
+from collector.wire.partition import partition_of
+from collector.wire.record import Draft, Kind, Record, UnreadableRecordError
+from processors.domain.due import forgotten_at, next_due
+from processors.domain.fold import MONEY, REPEATED, SETTLED, Evaluation, note_change
+from processors.domain.identity import unite
+from processors.domain.money import Change
+from processors.domain.person import CHANGES_KEPT, FAR_FUTURE, Link, Person, Told, link_key
+from processors.domain.rules import DAY_MS, HOUR_MS, ceil_hour
+from processors.engine.changes import Occasion, change_id, entered_topics, form_change
+from processors.engine.codec import decode_transfer, encode_transfer
+from processors.engine.outputs import EVENTS, SET_ASIDE, Output
+from processors.engine.state import PartitionState, Position
+from processors.wire import STAGE_CHANGES, STAGES, Cause, StageChange, change_headers, encode_change
+
+LIVE_WITHIN_MS: Final = 120_000
+"""A block appended within 2 minutes of its clock is live (architecture, section 4)."""
+
+_TIMER: Final = Cause("timer")
+_DEFINITIONS: Final = Cause("definitions")
+
+
+class PartitionFold:
+    """Folds records of one partition over persons that were loaded before (`keys_of` says which a record needs).
+
+    What changed is left in `people`, `links` (None: gone), `listings` and `outputs` for a unit of work to commit.
+    """
+
+    def __init__(self, state: PartitionState, deployment: str) -> None:
+        self.state = state
+        self.book = state.rulebook()
+        self.people: dict[str, Person | None] = {}
+        self.links: dict[str, Link | None] = {}
+        self.touched: set[str] = set()
+        self.listings: dict[tuple[int, str], bool] = {}
+        """(hour, key): True to list it, False to strike it off."""
+        self.outputs: list[Output] = []
+        self.counts: dict[str, int] = {"folded": 0, "repeated": 0, "beyond": 0, "over_bound": 0, "unreadable": 0}
+        self._deployment = deployment
+        self._due: list[tuple[int, str]] = []
+        self._derived = 0
+        self._forward: tuple[str, list[bytes]] | None = None
+
+    def start_unit(self) -> None:
+        """Forget everything loaded, listed and formed: what it stood for is committed."""
+        self.people.clear()
+        self.links.clear()
+        self.touched.clear()
+        self.listings.clear()
+        self.outputs.clear()
+        self._due.clear()
+
+    def take_counts(self) -> dict[str, int]:
+        """Return how many events were folded, repeated and so on since the last call, and count anew."""
+        counts, self.counts = self.counts, dict.fromkeys(self.counts, 0)
+        return counts
+
+    def load_due(self, due: Iterable[tuple[int, str]]) -> None:
+        """Take over (hour, key) pairs that the store has listed; their persons and links must be loaded."""
+        self._due.extend(due)
+        heapify(self._due)
+
+    def fire(self, hour: int, record: Record) -> None:
+        """Fire everything due at or before `hour`, in the order (due hour, person), before `record` is folded (R2)."""
+        due = self._due
+        while due and due[0][0] <= hour:
+            at, key = heappop(due)
+            self.listings[at, key] = False
+            self.state.tau = max(self.state.tau, at * HOUR_MS)
+            if key[0] == "l":
+                self._link_timer(key, at)
+            else:
+                self._person_timer(key, at, record)
+
+    def fold(self, record: Record, events: list[Event] | None) -> None:
+        """Fold one record; `events` are its block's, already decoded. Timers must have fired before."""
+        self.state.tau = max(self.state.tau, record.time)
+        self._derived = 0
+        draft = record.draft
+        if draft.source is None or self._is_news(draft.source):
+            match draft.kind:
+                case Kind.EVENTS:
+                    self.state.live = not draft.imported and record.append_time - draft.clock <= LIVE_WITHIN_MS
+                    self._events(record, events or [])
+                case Kind.FORWARD:
+                    self._forwarded(record, events or [])
+                case Kind.CLAIM:
+                    body = json.loads(draft.value)
+                    self._claim(body["anonymous_id"], body["user_id"], record)
+                case Kind.TRANSFER:
+                    self._transfer(record)
+                case Kind.LIVE:
+                    self.state.live = True
+                case Kind.PUBLISH:
+                    self._publish_request(record)
+                case Kind.TIERS:
+                    body = json.loads(draft.value)
+                    self.state.tiers = (body["top"], body["next"])
+        self.state.position = Position(record.offset + 1)
+
+    def _is_news(self, source: str) -> bool:
+        place, index = source.split("/")
+        partition, offset = place.split("-")
+        news = (int(offset), int(index))
+        if news <= self.state.heard.get(int(partition), (-1, -1)):
+            return False
+        self.state.heard[int(partition)] = news
+        return True
+
+    # Events
+
+    def _events(self, record: Record, events: list[Event]) -> None:
+        links = self.links
+        for index, event in enumerate(events):
+            anonymous_id = event.anonymous_id
+            if event.user_id is None:
+                link = links.get(f"l:{anonymous_id}") if links else None
+                if link is not None:
+                    self._touch_link(link, record)
+                if link is None or link.shared:
+                    self._event(f"a:{anonymous_id}", event, index, record)
+                else:
+                    self._send_on(link.user_id, event, record)
+            elif event.type == "identify" and anonymous_id is not None:
+                self._flush_forward(record)
+                self._claim(anonymous_id, event.user_id, record)
+                self._send_on(event.user_id, event, record)
+            else:
+                person = self._event(f"u:{event.user_id}", event, index, record)
+                if person is not None and anonymous_id is not None:
+                    self._ask_for(person, anonymous_id, event.user_id, record)
+        self._flush_forward(record)
+
+    def _forwarded(self, record: Record, events: list[Event]) -> None:
+        key = record.draft.person or ""
+        for index, event in enumerate(events):
+            self._event(key, event, index, record)
+
+    def _event(self, key: str, event: Event, index: int, record: Record) -> Person | None:
+        """Fold an event into the person `key`; return the person, or None where the event is a repeat."""
+        book, tau = self.book, self.state.tau
+        hour = tau // HOUR_MS
+        person = self.people.get(key)
+        if person is None:
+            person = self._born(key, record.offset, index)
+        if person.scored != hour:
+            book.refresh(person, hour)
+        outcome = book.add(person, event, record.time, tau, hour)
+        if outcome == REPEATED:
+            self.counts["repeated"] += 1
+            return None
+        self.touched.add(key)
+        self.counts["folded"] += 1
+        if event.seq is None and tau - event.occurred_at > DAY_MS:
+            self.counts["beyond"] += 1
+        if outcome != SETTLED:
+            self._unsettled(person, event, record, hour, money=outcome == MONEY and key[0] == "u")
+        return person
+
+    def _unsettled(self, person: Person, event: Event, record: Record, hour: int, *, money: bool) -> None:
+        order_id = None
+        if money:
+            order_id, taken = self.book.add_fact(person, event, record.time, hour)
+            self.counts["over_bound"] += not taken
+        cause = Cause("event", event.id, event.trusted, order_id)
+        occasion = Occasion(record.time, record.offset, cause, actionable=not record.draft.imported)
+        self._evaluate(person, occasion, event=event)
+
+    def _born(self, key: str, offset: int, index: int) -> Person:
+        person = self.people[key] = Person(key, offset, index)
+        self._count_stage(None, person.stage)
+        return person
+
+    # Identity (R8)
+
+    def _ask_for(self, person: Person, anonymous_id: str, user_id: str, record: Record) -> None:
+        device = person.devices[anonymous_id]
+        if self.state.tau - device.claimed < DAY_MS:
+            return
+        device.claimed = self.state.tau
+        value = json.dumps({"anonymous_id": anonymous_id, "user_id": user_id}, ensure_ascii=False).encode()
+        self._derive(Kind.CLAIM, f"a:{anonymous_id}", value, record)
+
+    def _claim(self, anonymous_id: str, user_id: str, record: Record) -> None:
+        key = link_key(anonymous_id)
+        link = self.links.get(key)
+        if link is not None:
+            link.shared = link.shared or link.user_id != user_id
+            self._touch_link(link, record)
+            return
+        link = self.links[key] = Link(key, user_id, shared=False, last_record=record.time)
+        self._touch_link(link, record)
+        person = self.people.get(f"a:{anonymous_id}")
+        if person is None:
+            return
+        hour = self.state.tau // HOUR_MS
+        self.book.refresh(person, hour)
+        value = encode_transfer(anonymous_id, user_id, person, self._oldest_remembered())
+        self._derive(Kind.TRANSFER, f"u:{user_id}", value, record)
+        occasion = Occasion(record.time, record.offset, Cause("transfer"), actionable=not record.draft.imported)
+        self._end(person, occasion, merged_into=f"u:{user_id}")
+
+    def _touch_link(self, link: Link, record: Record) -> None:
+        self.touched.add(link.key)
+        link.last_record = max(link.last_record, record.time)
+        self._list(link, ceil_hour(link.last_record + self.book.rules.forgotten_after_days * DAY_MS))
+
+    def _send_on(self, user_id: str, event: Event, record: Record) -> None:
+        if self._forward is None or self._forward[0] != user_id:
+            self._flush_forward(record)
+            self._forward = (user_id, [])
+        self._forward[1].append(encode_event(event))
+
+    def _flush_forward(self, record: Record) -> None:
+        if self._forward is None:
+            return
+        (user_id, lines), self._forward = self._forward, None
+        key = f"u:{user_id}"
+        self._derive(Kind.FORWARD, key, b"\n".join(lines) + b"\n", record, count=len(lines), person=key)
+
+    def _transfer(self, record: Record) -> None:
+        body, anonymous = decode_transfer(record.draft.value)
+        key = f"u:{body.user_id}"
+        person = self.people.get(key) or self._born(key, record.offset, 0)
+        self.touched.add(key)
+        unite(person, anonymous, self.state.tau, self.book.rules)
+        person.last_record = max(person.last_record, record.time)
+        occasion = Occasion(record.time, record.offset, Cause("transfer"), actionable=not record.draft.imported)
+        self._evaluate(person, occasion, deciding=body.stage == "decision", silent_stage=body.published)
+
+    # Timers
+
+    def _link_timer(self, key: str, at: int) -> None:
+        link = self.links.get(key)
+        if link is None or link.listed != at:
+            return
+        self.touched.add(key)
+        link.listed = 0
+        due = ceil_hour(link.last_record + self.book.rules.forgotten_after_days * DAY_MS)
+        if due <= at:
+            self.links[key] = None
+        else:
+            self._list(link, due)
+
+    def _person_timer(self, key: str, at: int, record: Record) -> None:
+        person = self.people.get(key)
+        if person is None or person.listed != at:
+            return
+        self.touched.add(key)
+        person.listed = 0
+        hour = self.state.tau // HOUR_MS
+        occasion = Occasion(at * HOUR_MS, record.offset, _TIMER, actionable=not record.draft.imported)
+        self.book.refresh(person, hour)
+        if forgotten_at(person, self.book.rules) <= hour:
+            self._end(person, occasion)
+        else:
+            self._evaluate(person, occasion)
+
+    def _list(self, one: Person | Link, due: int) -> None:
+        if due != FAR_FUTURE and (one.listed == 0 or due < one.listed):
+            one.listed = due
+            self.listings[due, one.key] = True
+            heappush(self._due, (due, one.key))
+
+    # Definitions and tier cuts
+
+    def _publish_request(self, record: Record) -> None:
+        body = json.loads(record.draft.value)
+        kind, value = Kind.TIERS, body.get("tiers")
+        if "definitions" in body:
+            self.state.published += 1
+            kind, value = Kind.DEFINITIONS, {"number": self.state.published, "toml": body["definitions"]}
+        encoded = json.dumps(value, ensure_ascii=False).encode()
+        for partition in range(self.state.partitions):
+            self._derive(kind, None, encoded, record, partition=partition)
+
+    def begin_definitions(self, record: Record) -> bool:
+        """Put the document of a definitions record into force; return False where it is a repeat or not valid."""
+        self.state.tau = max(self.state.tau, record.time)
+        if record.draft.source is not None and not self._is_news(record.draft.source):
+            return False
+        body = json.loads(record.draft.value)
+        taken = self.state.take(int(body["number"]), str(body["toml"]))
+        if taken:
+            self.book = self.state.rulebook()
+        return taken
+
+    def reevaluate(self, key: str, record: Record) -> None:
+        """Evaluate one person anew under the definitions that `record` put into force."""
+        person = self.people.get(key)
+        if person is None:
+            return
+        self.touched.add(key)
+        person.scored = 0
+        person.money = None
+        occasion = Occasion(record.time, record.offset, _DEFINITIONS, actionable=False)
+        self._evaluate(person, occasion)
+
+    # Evaluations and what they publish
+
+    def _evaluate(
+        self,
+        person: Person,
+        occasion: Occasion,
+        *,
+        event: Event | None = None,
+        deciding: bool = False,
+        silent_stage: str | None = None,
+    ) -> None:
+        hour = self.state.tau // HOUR_MS
+        before = person.stage
+        found = self.book.evaluate(person, hour, deciding=deciding)
+        if found.stage != before:
+            self._count_stage(before, found.stage)
+        if found.publish:
+            self._publish(person, occasion, found, event, silent=found.stage == silent_stage)
+        self._list(person, next_due(person, hour, self.book.weights, self.book.rules))
+
+    def _publish(
+        self, person: Person, occasion: Occasion, found: Evaluation, event: Event | None, *, silent: bool
+    ) -> None:
+        turn = found.turn
+        cause = occasion.cause
+        if cause.kind == "timer" and turn.order_id is not None:
+            cause = Cause("timer", order_id=turn.order_id)
+        retracted: Change | None = turn.retracted if turn.taken_back else None
+        told = Occasion(occasion.at, occasion.offset, cause, occasion.actionable and not silent)
+        retracts = None if retracted is None else change_id(self.state.partition, person, retracted.version)
+        change = form_change(
+            person, self.book, self.state, told, to=found.stage, confirmed=found.confirmed, retracts=retracts
+        )
+        person.version = change.version
+        note_change(person, cause.order_id, event, found)
+        self._tell(person, change, occasion.at, None if retracted is None else retracted.stage)
+        person.published, person.published_confirmed = found.stage, found.confirmed
+
+    def _tell(self, person: Person, change: StageChange, at: int, retracted_stage: str | None) -> None:
+        new = change.to or "gone"
+        person.changes = [
+            *person.changes[1 - CHANGES_KEPT :],
+            Told(change.version, at, change.from_, new, change.confirmed),
+        ]
+        value = encode_change(change)
+        headers = tuple(change_headers(change, self._deployment))
+        key = person.key.encode()
+        partition = self.state.partition
+        for topic in (STAGE_CHANGES, *entered_topics(change, retracted_stage)):
+            self._send(Output(topic, partition, key, headers, value))
+        self._send(Output(STAGES, partition, key, headers, value if change.to is not None else None))
+
+    def _end(self, person: Person, occasion: Occasion, *, merged_into: str | None = None) -> None:
+        """End a life: merged or forgotten; only who has a published change is told of (ADR 0001, item 23)."""
+        if person.version:
+            change = form_change(
+                person, self.book, self.state, occasion, to=None, confirmed=True, merged_into=merged_into
+            )
+            self._tell(person, change, occasion.at, None)
+        self._count_stage(person.stage, None)
+        self.touched.add(person.key)
+        self.people[person.key] = None
+
+    def _count_stage(self, old: str | None, new: str | None) -> None:
+        stages = self.state.stages
+        if old is not None:
+            stages[old] -= 1
+        if new is not None:
+            stages[new] = stages.get(new, 0) + 1
+
+    # Outputs
+
+    def _derive(
+        self,
+        kind: Kind,
+        key: str | None,
+        value: bytes,
+        record: Record,
+        *,
+        partition: int | None = None,
+        count: int = 0,
+        person: str | None = None,
+    ) -> None:
+        """Send a record into `events`, with the clock of the record that caused it (architecture, section 4)."""
+        source = f"{self.state.partition}-{record.offset}/{self._derived}"
+        self._derived += 1
+        draft = Draft(kind, record.draft.clock, value, count, record.draft.imported, source, person)
+        if partition is None:
+            partition = partition_of(key or "", self.state.partitions)
+        self._send(Output(EVENTS, partition, None, tuple(draft.headers()), value))
+
+    def set_aside(self, record_offset: int, reason: str, value: bytes) -> None:
+        """Note a record that can't be read, with its bytes, and go on after it."""
+        self.counts["unreadable"] += 1
+        headers = (("reason", reason[:500].encode()), ("offset", b"%d" % record_offset))
+        self._send(Output(SET_ASIDE, self.state.partition, None, headers, value))
+        self.state.position = Position(record_offset + 1)
+
+    def _send(self, output: Output) -> None:
+        self.outputs.append(output)
+
+    def _oldest_remembered(self) -> int:
+        return self.state.tau - self.book.rules.duplicate_hours * HOUR_MS
+
+
+def read_block(record: Record) -> list[Event]:
+    """Return the events of a record's block; an empty list for a record that carries none.
+
+    Raises:
+        UnreadableRecordError: where the value is not what its kind says.
+    """
+    draft = record.draft
+    try:
+        if draft.kind in (Kind.EVENTS, Kind.FORWARD):
+            return decode_events(draft.value)
+        if draft.kind is Kind.TRANSFER:
+            decode_transfer(draft.value)
+        elif draft.kind in (Kind.CLAIM, Kind.PUBLISH, Kind.DEFINITIONS, Kind.TIERS):
+            json.loads(draft.value)
+    except (msgspec.MsgspecError, ValueError) as error:
+        msg = f"{draft.kind} record: {error}"
+        raise UnreadableRecordError(msg) from error
+    return []
+
+
+def keys_of(record: Record, events: list[Event]) -> set[str]:
+    """Return the keys of the persons and links that folding a record needs."""
+    draft = record.draft
+    match draft.kind:
+        case Kind.EVENTS:
+            keys = {routing_key(event) for event in events}
+            return keys | {f"l{key[1:]}" for key in keys if key[0] == "a"}
+        case Kind.FORWARD:
+            return {draft.person or ""}
+        case Kind.CLAIM:
+            anonymous_id = json.loads(draft.value)["anonymous_id"]
+            return {f"a:{anonymous_id}", link_key(anonymous_id)}
+        case Kind.TRANSFER:
+            return {f"u:{decode_transfer(draft.value)[0].user_id}"}
+        case _:
+            return set()

@@ -1,0 +1,153 @@
+"""What the engine needs of the world: a log to read, a store to commit to, a place to publish to, a clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from collector.wire.record import Draft, Record
+from processors.engine.outputs import Output
+from processors.engine.state import Position
+
+Clock = Callable[[], int]
+"""Returns the time now, UTC milliseconds."""
+
+
+class FencedError(Exception):
+    """Another owner has acquired the partition, or the store is not where this owner thinks: acquire anew."""
+
+
+class StoreUnavailableError(Exception):
+    """The store can't be reached; try again later."""
+
+
+class LogMismatchError(Exception):
+    """The log is not the one that the store's positions belong to: stop and say so, never skip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record whose headers make no sense."""
+
+    partition: int
+    offset: int
+    reason: str
+    value: bytes
+
+
+class EventLog(Protocol):
+    """Topic `events`, partition by partition."""
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions, fixed when the log was created."""
+        ...
+
+    @property
+    def log_id(self) -> str:
+        """What tells this log from another one that was created under the same name."""
+        ...
+
+    async def read(self, partition: int, offset: int, most: int) -> list[Record | Unreadable]:
+        """Return at most `most` records from `offset` on, in order; an empty list at the end."""
+        ...
+
+    async def bounds(self, partition: int) -> tuple[int, int]:
+        """Return (first offset still there, offset that the next record will get)."""
+        ...
+
+    async def append(self, drafts: Sequence[tuple[int, Draft]]) -> None:
+        """Append (partition, draft) pairs durably: ticks, requests to publish, the ends of imports."""
+        ...
+
+
+class Publisher(Protocol):
+    """Where outputs go: at least once, in order per partition of the source."""
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """Send outputs in order and return when all of them are durable."""
+        ...
+
+
+@dataclass(slots=True)
+class Commit:
+    """One unit of work, committed whole or not at all."""
+
+    partition: int
+    token: str
+    expected: Position
+    """Where the store has to be."""
+    position: Position
+    state: bytes
+    people: dict[str, bytes | None] = field(default_factory=dict)
+    """Persons and links by key; None deletes."""
+    listings: dict[tuple[int, str], bool] = field(default_factory=dict)
+    """(due hour, key): True to list, False to strike off."""
+    outputs: list[tuple[int, Output]] = field(default_factory=list)
+    """(number, output) for the outbox; numbers only grow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """What an owner finds when it takes a partition over."""
+
+    token: str
+    state: bytes | None
+    """The partition's state as last committed, None at the very beginning."""
+
+
+class StateStore(Protocol):
+    """The persons' states, due lists, positions and the outbox, per partition."""
+
+    async def bind(self, log_id: str, partitions: int) -> None:
+        """Remember which log the store belongs to, the first time.
+
+        Raises:
+            LogMismatchError: if the store belongs to another log or number of partitions.
+        """
+        ...
+
+    async def acquire(self, partition: int) -> Acquired:
+        """Become the only owner: whatever an earlier owner tries to commit from now on is refused."""
+        ...
+
+    async def load(self, partition: int, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the values of those keys that there are."""
+        ...
+
+    async def due(self, partition: int, hour: int, most: int) -> list[tuple[int, str]]:
+        """Return at most `most` listed (due hour, key) pairs up to `hour`, in that order."""
+        ...
+
+    async def first_due(self, partition: int) -> int | None:
+        """Return the earliest listed hour, None where nothing is listed."""
+        ...
+
+    async def scan(self, partition: int, after: str, most: int) -> list[str]:
+        """Return at most `most` keys of persons above `after`, in order of code points."""
+        ...
+
+    async def commit(self, commit: Commit) -> None:
+        """Do all of a unit of work at once.
+
+        Raises:
+            FencedError: if the token or the expected position is not the store's; nothing was changed.
+        """
+        ...
+
+    async def outbox(self, partition: int, most: int) -> list[tuple[int, Output]]:
+        """Return at most `most` committed outputs that were not trimmed, with their numbers, in order."""
+        ...
+
+    async def trim(self, partition: int, upto: int) -> None:
+        """Forget outputs up to and including number `upto`."""
+        ...
+
+    async def state(self, partition: int) -> bytes | None:
+        """Return a partition's state as last committed, without acquiring it."""
+        ...
+
+    def people(self, partition: int) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield every (key, value) of a partition's persons: for tier cuts, checks and exports."""
+        ...

@@ -1,0 +1,107 @@
+"""Owning a partition: take it over, fold what comes, publish what was committed, let time pass (architecture, 4 and 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from collector.wire.record import HOUR_MS, Draft, Kind
+from processors.engine.metrics import WorkerMetrics
+from processors.engine.ports import Clock, EventLog, LogMismatchError, Publisher, StateStore
+from processors.engine.unit import PartitionUnit
+
+_OUTBOX_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker works; nothing here changes a result."""
+
+    deployment: str
+    """`ce_source` of what is published."""
+    batch_records: int = 200
+    """Records read and committed at once."""
+    tick_interval_ms: int = 10_000
+    """At most one tick in this time (architecture, section 4)."""
+    tick_settle_ms: int = 2_000
+    """How long after a whole hour, or after the last block, its timers may wait for blocks still under way."""
+
+
+class PartitionWorker:
+    """One acquired partition; whoever is refused by the store throws it away and acquires anew."""
+
+    def __init__(
+        self,
+        partition: int,
+        log: EventLog,
+        store: StateStore,
+        publisher: Publisher,
+        clock: Clock,
+        metrics: WorkerMetrics,
+        options: WorkerOptions,
+    ) -> None:
+        self.partition = partition
+        self._log, self._store, self._publisher = log, store, publisher
+        self._clock, self._metrics, self._options = clock, metrics, options
+        self._unit: PartitionUnit | None = None
+        self._ticked = 0
+
+    async def acquire(self) -> None:
+        """Take the partition over: token, position, bounds, and what an earlier owner left unpublished.
+
+        Raises:
+            LogMismatchError: if the log no longer has, or does not yet have, the store's position.
+        """
+        acquired = await self._store.acquire(self.partition)
+        unit = PartitionUnit(self.partition, self._log.partitions, self._store, acquired, self._options.deployment)
+        first, end = await self._log.bounds(self.partition)
+        if not first <= unit.position.offset <= end:
+            msg = (
+                f"partition {self.partition} of the log holds offsets {first} to {end}, but its states stand at "
+                f"{unit.position.offset}: records are missing. Bring the log back, or restore states that match it"
+            )
+            raise LogMismatchError(msg)
+        self._unit = unit
+        await self._publish()
+
+    async def step(self) -> int:
+        """Fold, commit and publish the next records; return how many there were.
+
+        Raises:
+            FencedError: if the partition has another owner by now.
+        """
+        unit = self._owned()
+        records = await self._log.read(self.partition, unit.position.offset, self._options.batch_records)
+        if not records:
+            return 0
+        with self._metrics.batch_seconds.time():
+            await unit.take(records)
+        self._metrics.observe(self.partition, unit.fold)
+        await self._publish()
+        return len(records)
+
+    async def _publish(self) -> None:
+        """Send what is committed and not yet trimmed; sent again after a crash, with the same bytes and ids."""
+        while waiting := await self._store.outbox(self.partition, _OUTBOX_BATCH):
+            await self._publisher.publish([output for _, output in waiting])
+            await self._store.trim(self.partition, waiting[-1][0])
+            self._metrics.published.inc(len(waiting))
+
+    async def tick(self) -> bool:
+        """Append a tick where something is due and the partition is live; return whether one was appended."""
+        now, state = self._clock(), self._owned().fold.state
+        if not state.live or now - self._ticked < self._options.tick_interval_ms:
+            return False
+        settled = now - self._options.tick_settle_ms
+        due = await self._store.first_due(self.partition)
+        if due is None or due * HOUR_MS > settled or state.tau >= now:
+            return False
+        self._ticked = now
+        await self._log.append([(self.partition, Draft(Kind.TICK, now))])
+        return True
+
+    def _owned(self) -> PartitionUnit:
+        if self._unit is None:
+            msg = f"partition {self.partition} was not acquired"
+            raise RuntimeError(msg)
+        return self._unit
