@@ -6,7 +6,7 @@ The functions take a connection, so that the driver stays in the adapters that o
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -55,13 +55,14 @@ def create(connection: Connection, *, partitions: int, log_id: str) -> tuple[int
     return int(found["partitions"]), str(found["id"])
 
 
-def append(connection: Connection, rows: Sequence[Row], now: int) -> list[int]:
+def append(connection: Connection, rows: Sequence[Row], now: int, notes: Mapping[str, str] | None = None) -> list[int]:
     """Append rows in one transaction and return their offsets; durable when this returns.
 
     Args:
         connection: to a log file prepared by `create`, in autocommit mode.
         rows: what to append, in order.
         now: the append time of all of them, UTC milliseconds.
+        notes: names and values to remember in table `log`, in the same transaction.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -85,6 +86,7 @@ def append(connection: Connection, rows: Sequence[Row], now: int) -> list[int]:
                 for row, offset in zip(rows, offsets, strict=True)
             ],
         )
+        connection.executemany("INSERT OR REPLACE INTO log VALUES (?, ?)", list((notes or {}).items()))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # SQLite has already rolled back after a full disk or an I/O error

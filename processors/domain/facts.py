@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from collector.wire.event import Event
-from processors.domain.money import Version
+from processors.domain.money import Statement, Version
 
 
-class MoneyFact(NamedTuple):
-    """Which fact a money event speaks of, and what it says."""
-
-    order_id: str
-    kind: str
-    redemption_id: str | None
-    version: Version
-
-
-def read_fact(event: Event) -> MoneyFact | None:
+def read_fact(event: Event) -> Statement | None:
     """Return the fact of a money event, or None where it names no order (the collector lets no such event pass)."""
     properties: dict[str, Any] = json.loads(bytes(event.properties))
     order_id = properties.get("order_id")
@@ -38,7 +29,7 @@ def read_fact(event: Event) -> MoneyFact | None:
         currency=_text(properties.get("currency")),
     )
     kind = event.type.removesuffix("_cancelled")
-    return MoneyFact(str(order_id), kind, None if kind == "purchase" else _text(redemption_id), version)
+    return Statement(str(order_id), kind, None if kind == "purchase" else _text(redemption_id), version)
 
 
 def _text(value: object) -> str | None:

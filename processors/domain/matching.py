@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from collector.wire.event import EVENT_TYPES, Event
+from collector.wire.event import EVENT_TYPES, Element, Event
 from processors.domain.definitions import Definitions, Pattern
 
 NO_CATEGORY: Final = -1
@@ -20,7 +20,7 @@ _MOST_REMEMBERED: Final = 20_000
 
 
 class Meaning(NamedTuple):
-    """What one event counts as: behaviour numbers, the sum of their weights (thousandths), category number, milestones."""
+    """What one event counts as: behaviour numbers, the sum of their weights (thousandths), category, milestones."""
 
     behaviours: tuple[int, ...]
     weight: int
@@ -133,21 +133,22 @@ class _Compiled:
         """What of an event decides whether it matches."""
 
     def matches(self, event: Event, path: str | None) -> bool:
+        """Return whether every condition of the pattern holds."""
         if event.type != self.type or (self._names and event.name not in self._names):
             return False
         if self._paths and (path is None or not self._paths.fullmatch(_trim(path))):
             return False
-        if self._href_paths or self._texts or self._selectors:
-            element = event.element
-            if element is None:
-                return False
-            if self._href_paths and not self._href_paths.fullmatch(_href_path(element.href)):
-                return False
-            if self._texts and " ".join((element.text or "").split()) not in self._texts:
-                return False
-            if self._selectors and element.selector not in self._selectors:
-                return False
+        if (self._href_paths or self._texts or self._selectors) and not self._element_matches(event.element):
+            return False
         return not self.properties or self._properties_match(event)
+
+    def _element_matches(self, element: Element | None) -> bool:
+        return (
+            element is not None
+            and (not self._href_paths or self._href_paths.fullmatch(_href_path(element.href)) is not None)
+            and (not self._texts or " ".join((element.text or "").split()) in self._texts)
+            and (not self._selectors or element.selector in self._selectors)
+        )
 
     def _properties_match(self, event: Event) -> bool:
         found = json.loads(bytes(event.properties))

@@ -26,7 +26,7 @@ class Change(NamedTuple):
 
 
 class Version(NamedTuple):
-    """One thing said about a fact; of several the greatest in this order stands (ADR 0001, item 10)."""
+    """One thing said about a fact; of several the latest stands, see `_precedence`."""
 
     occurred_at: int
     cancels: bool
@@ -37,6 +37,15 @@ class Version(NamedTuple):
     category: str | None = None
     amount: str | None = None
     currency: str | None = None
+
+
+class Statement(NamedTuple):
+    """Which fact a money event speaks of (`kind` purchase or redeem), and what it says."""
+
+    order_id: str
+    kind: str
+    redemption_id: str | None
+    version: Version
 
 
 @dataclass(slots=True)
@@ -139,22 +148,20 @@ class Ledger:
     summarised: int = 0
     summary_confirmed: bool = True
 
-    def learn(
-        self, order_id: str, kind: str, redemption_id: str | None, version: Version, trusted: bool, time: int
-    ) -> bool:  # noqa: FBT001 - a plain fact of the record
+    def learn(self, said: Statement, *, trusted: bool, time: int) -> bool:
         """Take in a version of a fact; return False where the bound on orders kept it out."""
-        order = self.orders.get(order_id)
+        order = self.orders.get(said.order_id)
         if order is None:
             if not trusted and len(self.orders) >= MAX_ORDERS:
                 return False
-            order = self.orders[order_id] = Order()
-        if kind == "purchase":
+            order = self.orders[said.order_id] = Order()
+        if said.kind == "purchase":
             if order.purchase is None:
                 order.purchase = Fact(time)
             fact = order.purchase
         else:
-            fact = order.redeems.setdefault(redemption_id, Fact(time))
-        fact.learn(version, trusted=trusted, time=time)
+            fact = order.redeems.setdefault(said.redemption_id, Fact(time))
+        fact.learn(said.version, trusted=trusted, time=time)
         return True
 
     def settle(self, hour: int, rules: Rules) -> Money:
@@ -258,17 +265,26 @@ def _leaves_some(remaining: str | None) -> bool:
 
 @dataclass(slots=True)
 class Turn:
-    """What happened to a person's facts between two evaluations: for `retracts` and `order_id` (ADR 0001, 17 and 20)."""
+    """What happened to a person's facts between two evaluations, for `retracts` and `order_id` (ADR 0001, 17, 20)."""
 
-    taken_back: bool = False
-    retracted: Change | None = None
-    order_id: str | None = None
-    appeared: list[Order] = field(default_factory=list)
-    """Orders whose maturity closing came into being."""
+    taken_back: list[tuple[int, str, Change | None]] = field(default_factory=list)
+    """(version of the fact's first change or NEVER, order id, that change), unordered."""
+    appeared: dict[str, Order] = field(default_factory=dict)
+    """Orders whose maturity closing came into being, by id."""
+
+    @property
+    def retracted(self) -> Change | None:
+        """The earliest first change of what was taken back, None where nothing was or none had one."""
+        return min(self.taken_back)[2] if self.taken_back else None
+
+    @property
+    def order_id(self) -> str | None:
+        """The order that a timer's change is about: of what was taken back before what was closed."""
+        return min(self.taken_back)[1] if self.taken_back else min(self.appeared, default=None)
 
 
 def turn(ledger: Ledger, money: Money, hour: int, rules: Rules) -> Turn:
-    """Compare every fact with the previous evaluation, remember how it stands now, and return what turned."""
+    """Compare every fact with the previous evaluation, remember how it stands, and return what turned."""
     result = Turn()
     for order_id, order in ledger.orders.items():
         position = money.positions.get(order_id)
@@ -276,21 +292,18 @@ def turn(ledger: Ledger, money: Money, hour: int, rules: Rules) -> Turn:
         for fact in order.facts():
             stands = fact.standing(hour, rules, exempt=backed and fact is order.purchase) is not None
             if fact.stood and not stands:
-                _take_back(result, order_id, fact.change)
+                result.taken_back.append((_version_of(fact.change), order_id, fact.change))
             fact.stood = stands
         matured = position is not None and any(closing.matured for closing in position.closings)
         if order.matured and not matured and position is not None and not position.closings:
-            _take_back(result, order_id, order.maturity_change)
+            change = order.maturity_change
+            result.taken_back.append((_version_of(change), order_id, change))
+            order.maturity_change = None
         if matured and not order.matured:
-            result.appeared.append(order)
-            result.order_id = result.order_id or order_id
+            result.appeared[order_id] = order
         order.matured = matured
     return result
 
 
-def _take_back(result: Turn, order_id: str, change: Change | None) -> None:
-    result.taken_back = True
-    if result.order_id is None or (change is not None and (result.retracted is None or change < result.retracted)):
-        result.order_id = order_id
-    if change is not None and (result.retracted is None or change < result.retracted):
-        result.retracted = change
+def _version_of(change: Change | None) -> int:
+    return NEVER if change is None else change.version

@@ -10,7 +10,7 @@ DAY_MS: Final = 24 * HOUR_MS
 
 
 def ceil_hour(instant: int) -> int:
-    """Return the first whole hour since the epoch that is not before `instant` (UTC milliseconds): when it is due (R2)."""
+    """Return the first whole hour since the epoch not before `instant` (UTC milliseconds): when it is due (R2)."""
     return -(-instant // HOUR_MS)
 
 

@@ -10,6 +10,9 @@ from collector.wire.event import Event
 from processors.domain.person import Person
 from processors.domain.rules import HOUR_MS, Rules
 
+_MOST_HOURS: Final = 10_000
+"""Hours whose day is remembered: more than a year of them."""
+
 VISIT_DAYS_KEPT: Final = 31
 """Days of visits kept: "visits in the last 30 days" (D6) plus the day that is not over."""
 
@@ -25,14 +28,14 @@ class Days:
         """Return the day (proleptic ordinal, 1 = 0001-01-01) that an hour since the epoch begins in."""
         day = self._known.get(hour)
         if day is None:
-            if len(self._known) > 10_000:
+            if len(self._known) > _MOST_HOURS:
                 self._known.clear()
             day = self._known[hour] = datetime.fromtimestamp(hour * HOUR_MS / 1000, self._zone).toordinal()
         return day
 
 
 def visit(person: Person, event: Event, at: int, days: Days, rules: Rules) -> None:
-    """Count the visit that an interaction at `at` (UTC ms) begins, if it begins one, and remember where it came from."""
+    """Count the visit that an interaction at `at` (UTC ms) begins, if it begins one."""
     session, day = event.session_id, days.of(at // HOUR_MS)
     if session is not None:
         new = session not in person.sessions

@@ -16,7 +16,6 @@ from collector.wire.record import Draft, Kind, Record, UnreadableRecordError
 from processors.domain.due import forgotten_at, next_due
 from processors.domain.fold import MONEY, REPEATED, SETTLED, Evaluation, note_change
 from processors.domain.identity import unite
-from processors.domain.money import Change
 from processors.domain.person import CHANGES_KEPT, FAR_FUTURE, Link, Person, Told, link_key
 from processors.domain.rules import DAY_MS, HOUR_MS, ceil_hour
 from processors.engine.changes import Occasion, change_id, entered_topics, form_change
@@ -119,8 +118,6 @@ class PartitionFold:
         self.state.heard[int(partition)] = news
         return True
 
-    # Events
-
     def _events(self, record: Record, events: list[Event]) -> None:
         links = self.links
         for index, event in enumerate(events):
@@ -183,8 +180,6 @@ class PartitionFold:
         self._count_stage(None, person.stage)
         return person
 
-    # Identity (R8)
-
     def _ask_for(self, person: Person, anonymous_id: str, user_id: str, record: Record) -> None:
         device = person.devices[anonymous_id]
         if self.state.tau - device.claimed < DAY_MS:
@@ -236,11 +231,9 @@ class PartitionFold:
         person = self.people.get(key) or self._born(key, record.offset, 0)
         self.touched.add(key)
         unite(person, anonymous, self.state.tau, self.book.rules)
-        person.last_record = max(person.last_record, record.time)
+        person.last_record = max(person.last_record, anonymous.last_record, record.time)
         occasion = Occasion(record.time, record.offset, Cause("transfer"), actionable=not record.draft.imported)
         self._evaluate(person, occasion, deciding=body.stage == "decision", silent_stage=body.published)
-
-    # Timers
 
     def _link_timer(self, key: str, at: int) -> None:
         link = self.links.get(key)
@@ -274,8 +267,6 @@ class PartitionFold:
             self.listings[due, one.key] = True
             heappush(self._due, (due, one.key))
 
-    # Definitions and tier cuts
-
     def _publish_request(self, record: Record) -> None:
         body = json.loads(record.draft.value)
         kind, value = Kind.TIERS, body.get("tiers")
@@ -308,8 +299,6 @@ class PartitionFold:
         occasion = Occasion(record.time, record.offset, _DEFINITIONS, actionable=False)
         self._evaluate(person, occasion)
 
-    # Evaluations and what they publish
-
     def _evaluate(
         self,
         person: Person,
@@ -335,7 +324,7 @@ class PartitionFold:
         cause = occasion.cause
         if cause.kind == "timer" and turn.order_id is not None:
             cause = Cause("timer", order_id=turn.order_id)
-        retracted: Change | None = turn.retracted if turn.taken_back else None
+        retracted = turn.retracted
         told = Occasion(occasion.at, occasion.offset, cause, occasion.actionable and not silent)
         retracts = None if retracted is None else change_id(self.state.partition, person, retracted.version)
         change = form_change(
@@ -377,8 +366,6 @@ class PartitionFold:
             stages[old] -= 1
         if new is not None:
             stages[new] = stages.get(new, 0) + 1
-
-    # Outputs
 
     def _derive(
         self,

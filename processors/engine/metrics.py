@@ -4,31 +4,47 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
-from collector.wire.metric import Metric
+from collector.wire.metric import SECONDS, Metric
 from processors.engine.fold import PartitionFold
 
 PREFIX: Final = "phasewatch_worker_"
 
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
-
-FOLDED: Final = Metric("events_folded_total", "counter", "events", (), "events folded into a person's state")
-REPEATED: Final = Metric("events_repeated_total", "counter", "events", (), "repeats dropped by the fold (R7)")
+FOLDED: Final = Metric(PREFIX + "events_folded_total", "counter", "events", (), "events folded into a person's state")
+REPEATED: Final = Metric(PREFIX + "events_repeated_total", "counter", "events", (), "repeats dropped by the fold (R7)")
 BEYOND: Final = Metric(
-    "events_beyond_memory_total", "counter", "events", (), "unnumbered events older than what is remembered (R7)"
+    PREFIX + "events_beyond_memory_total",
+    "counter",
+    "events",
+    (),
+    "unnumbered events older than what is remembered (R7)",
 )
 OVER_BOUND: Final = Metric(
-    "facts_over_bound_total", "counter", "events", (), "public money facts kept out: the person has too many orders"
+    PREFIX + "facts_over_bound_total",
+    "counter",
+    "events",
+    (),
+    "public money facts kept out: the person has too many orders",
 )
-UNREADABLE: Final = Metric("records_set_aside_total", "counter", "records", (), "records that could not be read")
-PUBLISHED: Final = Metric("outputs_published_total", "counter", "messages", (), "messages and derived records sent")
-STAGE_PERSONS: Final = Metric("persons", "gauge", "persons", ("stage",), "persons per stage in the partitions owned")
+UNREADABLE: Final = Metric(
+    PREFIX + "records_set_aside_total", "counter", "records", (), "records that could not be read"
+)
+PUBLISHED: Final = Metric(
+    PREFIX + "outputs_published_total", "counter", "messages", (), "messages and derived records sent"
+)
+STAGE_PERSONS: Final = Metric(
+    PREFIX + "persons", "gauge", "persons", ("stage",), "persons per stage in the partitions owned"
+)
 STREAM_TIME: Final = Metric(
-    "stream_time_seconds", "gauge", "seconds", (), "latest stream time of the partitions owned, since the epoch"
+    PREFIX + "stream_time_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "latest stream time of the partitions owned, since the epoch",
 )
 BATCH_SECONDS: Final = Metric(
-    "batch_seconds", "histogram", "seconds", (), "from records read to their state committed", _SECONDS
+    PREFIX + "batch_seconds", "histogram", "seconds", (), "from records read to their state committed", SECONDS
 )
 
 METRICS: Final = (
@@ -49,19 +65,11 @@ class WorkerMetrics:
     """The metrics, registered in one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(metric: Metric) -> Counter:
-            return Counter(PREFIX + metric.name, metric.meaning, metric.labels, registry=registry)
-
-        def gauge(metric: Metric) -> Gauge:
-            return Gauge(PREFIX + metric.name, metric.meaning, metric.labels, registry=registry)
-
-        self._fold = {name: counter(metric) for name, metric in _OF_FOLD.items()}
-        self.published = counter(PUBLISHED)
-        self._persons = gauge(STAGE_PERSONS)
-        self._stream_time = gauge(STREAM_TIME)
-        self.batch_seconds = Histogram(
-            PREFIX + BATCH_SECONDS.name, BATCH_SECONDS.meaning, registry=registry, buckets=BATCH_SECONDS.buckets
-        )
+        self._fold = {name: metric.counter(registry) for name, metric in _OF_FOLD.items()}
+        self.published = PUBLISHED.counter(registry)
+        self._persons = STAGE_PERSONS.gauge(registry)
+        self._stream_time = STREAM_TIME.gauge(registry)
+        self.batch_seconds = BATCH_SECONDS.histogram(registry)
         self._stages: dict[int, dict[str, int]] = {}
         self._tau = 0
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from collector.wire.partition import partition_of
 from processors.domain import window
 from processors.domain.due import last_activity, next_due
 from processors.domain.fold import Rulebook, customer
@@ -17,7 +18,6 @@ from processors.engine.changes import evidence_of, life_of, preference_of, rfc33
 from processors.engine.codec import decode_link, decode_person, decode_state
 from processors.engine.ports import StateStore
 from processors.engine.state import PartitionState
-from collector.wire.partition import partition_of
 
 
 class ChangeReader(Protocol):

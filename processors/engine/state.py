@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from processors.domain.definitions import Definitions, DefinitionsError, parse
+from processors.domain.definitions import Definitions, DefinitionsError
+from processors.domain.document import parse
 from processors.domain.fold import Rulebook
 from processors.domain.matching import Names
 
@@ -23,7 +24,7 @@ class PartitionState:
 
     partition: int
     partitions: int
-    position: Position = Position()
+    position: Position = field(default_factory=Position)
     tau: int = 0
     """Stream time: the largest record time so far (UTC ms)."""
     live: bool = False

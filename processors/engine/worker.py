@@ -1,7 +1,8 @@
-"""Owning a partition: take it over, fold what comes, publish what was committed, let time pass (architecture, 4 and 6)."""
+"""Owning a partition: take it over, fold what comes, publish what was committed, let time pass."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,7 @@ class PartitionWorker:
     def __init__(
         self,
         partition: int,
+        *,
         log: EventLog,
         store: StateStore,
         publisher: Publisher,
@@ -105,3 +107,9 @@ class PartitionWorker:
             msg = f"partition {self.partition} was not acquired"
             raise RuntimeError(msg)
         return self._unit
+
+
+async def settle(workers: Sequence[PartitionWorker]) -> None:
+    """Fold until no partition has anything left, what one partition derives for another included."""
+    while any([await worker.step() for worker in workers]):
+        pass

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from collector.wire import log_file
 from collector.wire.log_file import Row
-from collector.wire.record import Draft, Record, UnreadableRecordError, read_headers
+from collector.wire.record import Draft, Kind, Record, UnreadableRecordError, read_headers
 from processors.engine.outputs import EVENTS, Output
 from processors.engine.ports import Clock, Unreadable
 from processors.wire import STAGE_CHANGES
@@ -48,17 +48,23 @@ class SqliteLog:
         ).fetchone()
         return (0, 0) if last is None else (first, last + 1)
 
-    async def append(self, drafts: Sequence[tuple[int, Draft]]) -> None:
-        """Append records to `events`, durably."""
-        self._append([Row(EVENTS, partition, None, draft.headers(), draft.value) for partition, draft in drafts])
+    async def append(self, drafts: Sequence[tuple[int, Draft]], notes: Mapping[str, str] | None = None) -> None:
+        """Append records to `events`, durably; `notes` are remembered in the same transaction."""
+        rows = [Row(EVENTS, partition, None, draft.headers(), draft.value) for partition, draft in drafts]
+        self._append(rows, notes)
+
+    def note(self, name: str) -> str | None:
+        """Return what was noted under a name."""
+        found = self._connection.execute("SELECT value FROM log WHERE name = ?", (name,)).fetchone()
+        return None if found is None else str(found[0])
 
     async def publish(self, outputs: Sequence[Output]) -> None:
         """Append outputs to their topics, durably."""
         self._append([Row(one.topic, one.partition, one.key, one.headers, one.value) for one in outputs])
 
-    def _append(self, rows: Sequence[Row]) -> None:
-        if rows:
-            log_file.append(self._connection, rows, self._clock())
+    def _append(self, rows: Sequence[Row], notes: Mapping[str, str] | None = None) -> None:
+        if rows or notes:
+            log_file.append(self._connection, rows, self._clock(), notes)
 
     async def news(self, timeout_seconds: float) -> bool:
         """Wait until another connection has written to the log; return False where none did in time."""
@@ -71,6 +77,25 @@ class SqliteLog:
             if asyncio.get_running_loop().time() >= deadline:
                 return False
             await asyncio.sleep(_POLL_SECONDS)
+
+    def latest(self, most_events: int) -> list[Record]:
+        """Return the newest event blocks, the newest first, that hold some `most_events` events together."""
+        rows = self._connection.execute(
+            'SELECT "partition", "offset", append_time, headers, value FROM records'
+            " WHERE topic = ? ORDER BY id DESC LIMIT ?",
+            (EVENTS, most_events),
+        )
+        found: list[Record] = []
+        count = 0
+        for row in rows:
+            record = _record(*row)
+            if isinstance(record, Record) and record.draft.kind is Kind.EVENTS:
+                found.append(record)
+                count += record.draft.count
+            if count >= most_events:
+                break
+        rows.close()
+        return found
 
     def changes(self, after: int, most: int) -> list[tuple[int, bytes]]:
         """Return at most `most` (cursor, stage change) pairs after a cursor, oldest first."""

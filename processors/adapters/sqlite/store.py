@@ -22,7 +22,9 @@ CREATE TABLE IF NOT EXISTS partitions (
 CREATE TABLE IF NOT EXISTS people (
     "partition" INTEGER, key TEXT, value BLOB NOT NULL, PRIMARY KEY ("partition", key)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS due ("partition" INTEGER, hour INTEGER, key TEXT, PRIMARY KEY ("partition", hour, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS due (
+    "partition" INTEGER, hour INTEGER, key TEXT, PRIMARY KEY ("partition", hour, key)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (
     "partition" INTEGER, number INTEGER, topic TEXT NOT NULL, target INTEGER NOT NULL, key BLOB, headers TEXT NOT NULL,
     value BLOB, PRIMARY KEY ("partition", number)
@@ -76,7 +78,8 @@ class SqliteStore:
         token = secrets.token_hex(16)
         with self._away():
             self._connection.execute(
-                'INSERT INTO partitions VALUES (?, ?, 0, 0, NULL) ON CONFLICT ("partition") DO UPDATE SET token = excluded.token',
+                "INSERT INTO partitions VALUES (?, ?, 0, 0, NULL)"
+                ' ON CONFLICT ("partition") DO UPDATE SET token = excluded.token',
                 (partition, token),
             )
         return Acquired(token, await self.state(partition))
@@ -111,16 +114,16 @@ class SqliteStore:
     async def first_due(self, partition: int) -> int | None:
         """Return the earliest listed hour, None where nothing is listed."""
         with self._away():
-            (hour,) = self._connection.execute(
-                'SELECT min(hour) FROM due WHERE "partition" = ?', (partition,)
-            ).fetchone()
+            query = 'SELECT min(hour) FROM due WHERE "partition" = ?'
+            (hour,) = self._connection.execute(query, (partition,)).fetchone()
         return None if hour is None else int(hour)
 
     async def scan(self, partition: int, after: str, most: int) -> list[str]:
         """Return at most `most` keys of persons above `after`, in order."""
         with self._away():
             rows = self._connection.execute(
-                "SELECT key FROM people WHERE \"partition\" = ? AND key > ? AND key NOT LIKE 'l:%' ORDER BY key LIMIT ?",
+                "SELECT key FROM people WHERE \"partition\" = ? AND key > ? AND (key < 'l' OR key >= 'm')"
+                " ORDER BY key LIMIT ?",
                 (partition, after, most),
             ).fetchall()
         return [key for (key,) in rows]

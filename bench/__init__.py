@@ -1,0 +1,1 @@
+"""Benchmarks, and the simulated people whose clicks and money they run on."""

@@ -1,0 +1,114 @@
+"""CPU of the fold alone: typed decode, duplicates, matching, window, stage, per event (target: 3.5 µs at any size).
+
+Persons are in memory; what the store and the codec cost is measured with the whole worker.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import statistics
+import time
+from importlib.resources import files
+
+from collector.wire.block import encode_event
+from collector.wire.event import Element, Event, Page
+from collector.wire.record import HOUR_MS, Draft, Kind, Record
+from processors.engine.fold import PartitionFold, read_block
+from processors.engine.state import PartitionState
+
+START_MS = 490_000 * HOUR_MS
+CATEGORIES = ("bond", "index", "mixed", "money-market", "stock")
+EVENTS_A_BLOCK = 250
+BLOCK_EVERY_MS = 2_000
+ACTIVE_SHARE = 100
+"""One in so many people is on the site at any time."""
+EVENTS_A_VISIT = 12
+ROUNDS = 5
+
+
+def _event(rng: random.Random, person: int, seq: int, at: int) -> Event:
+    """Return one step of a visit, in the demo shop's mix: seven pages and dwells to two clicks and a submit."""
+    category = CATEGORIES[person % 5]
+    path = rng.choice((f"/products/{category}", f"/products/{category}/p{rng.randrange(8)}", "/", "/account/holdings"))
+    page = Page(url=f"https://shop.example{path}", path=path, title="Funds", referrer="https://shop.example/")
+    event = Event(
+        id=f"{rng.getrandbits(128):032x}",
+        type=rng.choices(("page", "dwell", "click", "submit"), (4, 3, 2, 1))[0],
+        occurred_at=at,
+        received_at=at + 300,
+        ts=at,
+        anonymous_id=f"{person:032x}",
+        session_id=f"s{person}-{at // (24 * HOUR_MS)}",
+        source="web",
+        seq=seq,
+        page=page,
+    )
+    if event.type == "dwell":
+        event.properties = type(event.properties)(b'{"ms":12000}')
+    if event.type == "click":
+        href = f"https://shop.example/products/{category}/p{rng.randrange(8)}"
+        event.element = Element(tag="a", text="Details", selector="main>div:nth-child(2)>a", href=href, index=1)
+    return event
+
+
+class Traffic:
+    """Blocks of a partition's log: people come in visits, or, at `scattered`, every event is somebody else's."""
+
+    def __init__(self, people: int, *, scattered: bool) -> None:
+        self._rng = random.Random(people)
+        self._people = people
+        self._scattered = scattered
+        self._seqs = [0] * people
+        self._visitors = [self._rng.randrange(people) for _ in range(max(20, people // ACTIVE_SHARE))]
+        self._blocks = 0
+
+    def records(self, events: int) -> list[Record]:
+        """Return blocks of as many events, following those made before."""
+        made = []
+        for _ in range(events // EVENTS_A_BLOCK):
+            at = START_MS + self._blocks * BLOCK_EVERY_MS
+            lines = [encode_event(self._next(at)) for _ in range(EVENTS_A_BLOCK)]
+            draft = Draft(Kind.EVENTS, at, b"\n".join(lines) + b"\n", len(lines))
+            made.append(Record(0, self._blocks, at, draft))
+            self._blocks += 1
+        return made
+
+    def _next(self, at: int) -> Event:
+        rng = self._rng
+        place = rng.randrange(len(self._visitors))
+        if self._scattered or rng.random() < 1 / EVENTS_A_VISIT:
+            self._visitors[place] = rng.randrange(self._people)
+        person = self._visitors[place]
+        self._seqs[person] += 1
+        return _event(rng, person, self._seqs[person], at)
+
+
+def measure(people: int, *, scattered: bool = False, events: int = 100_000) -> dict[str, float]:
+    """Return the median CPU µs an event, decode and fold, at a number of people, everybody known before."""
+    state = PartitionState(0, 1)
+    document = (files("processors") / "definitions" / "fund-shop.toml").read_text(encoding="utf-8")
+    state.take(1, document)
+    fold = PartitionFold(state, "bench")
+    traffic = Traffic(people, scattered=scattered)
+    gc.set_threshold(100_000, 50, 100)
+    samples = []
+    for size in [max(3 * people, events)] + [events] * ROUNDS:
+        records = traffic.records(size)
+        fold.outputs.clear()
+        begun = time.process_time()
+        for record in records:
+            decoded = read_block(record)
+            fold.fire(record.time // HOUR_MS, record)
+            fold.fold(record, decoded)
+        samples.append((time.process_time() - begun) / size * 1e6)
+        fold.listings.clear()
+        fold.touched.clear()
+    return {"people": len(fold.people), "cpu_us_per_event": round(statistics.median(samples[1:]), 3)}
+
+
+if __name__ == "__main__":
+    for scattered in (False, True):
+        for people in (2_000, 200_000):
+            print(json.dumps({"scattered": scattered} | measure(people, scattered=scattered)), flush=True)

@@ -1,0 +1,72 @@
+"""The admin port: metrics and readiness, for operators on the inside."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from collector.answer import JSON, Answer, refusal
+from collector.asgi import Receive, Scope, Send, run_lifespan, send_answer
+from collector.errors import UnknownPathError, WrongMethodError
+from collector.sinks.port import Sink
+
+NotReady = Callable[[], Awaitable[str | None]]
+"""Returns why a part is not ready, or None."""
+
+NO_STORE: Final = (b"cache-control", b"no-store")
+
+
+class AdminApp:
+    """`GET /metrics` and `GET /readyz` as an ASGI application."""
+
+    def __init__(self, registry: CollectorRegistry, parts: Mapping[str, NotReady]) -> None:
+        self._registry = registry
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope, as the ASGI specification (version 3) says."""
+        if scope["type"] == "lifespan":
+            await run_lifespan(receive, send, _nothing)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await send_answer(send, await self._answer(scope["method"], scope["path"]))
+
+    async def _answer(self, method: str, path: str) -> Answer:
+        if path not in {"/metrics", "/readyz"}:
+            return refusal(UnknownPathError("served here: /metrics and /readyz"))
+        if method not in {"GET", "HEAD"}:
+            answer = refusal(WrongMethodError("allowed: GET, HEAD"))
+            answer.headers.append((b"allow", b"GET, HEAD"))
+            return answer
+        if path == "/metrics":
+            kind = (b"content-type", CONTENT_TYPE_LATEST.encode())
+            return Answer(HTTPStatus.OK, generate_latest(self._registry), [kind, NO_STORE])
+        return await self._readiness()
+
+    async def _readiness(self) -> Answer:
+        found = {name: await why() for name, why in self._parts.items()}
+        not_ready = {name: why for name, why in found.items() if why is not None}
+        status = HTTPStatus.SERVICE_UNAVAILABLE if not_ready else HTTPStatus.OK
+        body = msgspec.json.encode({"ready": not not_ready, "not_ready": not_ready})
+        return Answer(status, body, [JSON, NO_STORE])
+
+
+async def _nothing() -> None:
+    """Nothing is open here."""
+
+
+def make_admin_app(sink: Sink, registry: CollectorRegistry, parts: Mapping[str, NotReady] | None = None) -> AdminApp:
+    """Return the admin port's application.
+
+    Args:
+        sink: asked whether it can make something durable right now.
+        registry: the metrics to show.
+        parts: what else must be ready, by name; the answer names what is not.
+    """
+    return AdminApp(registry, {"sink": sink.not_ready, **(parts or {})})

@@ -1,0 +1,60 @@
+"""Answers: what the collector says, before it is HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from collector.cors import Headers
+from collector.errors import RETRY_AFTER_SECONDS, STATUS, UNFORESEEN
+
+JSON: Final = (b"content-type", b"application/json")
+
+
+@dataclass(slots=True)
+class Answer:
+    """One response: its status, body and headers but those that every response has."""
+
+    status: int
+    body: bytes = b""
+    headers: Headers = field(default_factory=list)
+
+
+class EventError(msgspec.Struct):
+    """Why one event was rejected: its place in the request, its id where readable, reason, and the field."""
+
+    index: int
+    id: str | None
+    reason: str
+    detail: str
+
+
+class Results(msgspec.Struct):
+    """What became of a request's events; `duplicates` are places in the request (contract)."""
+
+    accepted: int
+    duplicate: int
+    rejected: int
+    errors: list[EventError]
+    duplicates: list[int]
+
+
+def results(value: Results) -> Answer:
+    """Return the answer to a request that was read."""
+    return Answer(HTTPStatus.OK, msgspec.json.encode(value), [JSON])
+
+
+def refusal(error: Exception) -> Answer:
+    """Return the answer that the one table gives an error; a fault of ours for what is not in it."""
+    status, code, message = STATUS.get(type(error), UNFORESEEN)
+    detail = str(error) if type(error) in STATUS else ""
+    headers = [JSON]
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
+        headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    body = {"error": status.phrase, "code": code, "message": message, "detail": detail}
+    return Answer(status, msgspec.json.encode(body), headers)

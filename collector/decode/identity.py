@@ -1,0 +1,45 @@
+"""Ids that are none: what broken integrations send in place of a person's id."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from collector.decode.decoded import Reason, RejectedEventError
+from collector.decode.times import quoted
+
+JUNK: Final = frozenset({
+    "", "null", "(null)", "<null>", "undefined", "none", "nil", "nan", "guest", "anonymous", "anon", "unknown",
+    "[object object]", "object object", "true", "false", "id", "distinctid",
+    "distinct_id", "not_authenticated", "email", "n/a", "-1",
+})  # fmt: skip
+"""Architecture, section 4, and PostHog's list of illegal distinct ids; compared without case, space and quotes."""
+
+_AROUND: Final = " \t\r\n\v\f\u00a0\u3000\ufeff\"'`"
+
+
+def is_junk(text: str) -> bool:
+    """Return whether an id stands for nobody; so does one of zeros and hyphens only, as the all-zero UUID."""
+    plain = text.strip(_AROUND).casefold()
+    return plain in JUNK or not plain.strip("0-")
+
+
+def read_id(value: str | int | None, place: str, max_chars: int) -> str | None:
+    """Return an id as text; numbers are taken as their digits.
+
+    Raises:
+        RejectedEventError: `too_large` beyond `max_chars`.
+    """
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else str(value)
+    if len(text) > max_chars:
+        raise RejectedEventError(Reason.TOO_LARGE, place, f"has {len(text)} characters; {max_chars} is the limit")
+    return text
+
+
+def read_person_id(value: str | int | None, place: str, max_chars: int) -> str | None:
+    """Return a person's id as text; raises as `read_id`, and `junk_identity` for what stands for nobody."""
+    text = read_id(value, place, max_chars)
+    if text is not None and is_junk(text):
+        raise RejectedEventError(Reason.JUNK_IDENTITY, place, f"is {quoted(value)}")
+    return text

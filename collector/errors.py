@@ -1,0 +1,72 @@
+"""Why a whole request is refused, and what each refusal is as HTTP.
+
+A subclass of RequestError each, and SinkUnavailableError of `collector.sinks.port`; the table is STATUS.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from collector.sinks.port import SinkUnavailableError
+
+RETRY_AFTER_SECONDS: Final = 2
+"""Long enough for a restart of the log, short enough that a page is still open."""
+
+
+class RequestError(Exception):
+    """A request that is refused as a whole; the text says what was found and what would be right."""
+
+
+class UnreadableBodyError(RequestError):
+    """The body is no JSON of the expected form, or does not unpack."""
+
+
+class WrongKeyError(RequestError):
+    """No write key, or none that is known here."""
+
+
+class NotAllowedError(RequestError):
+    """A known key, used by somebody it is not meant for."""
+
+
+class UnknownPathError(RequestError):
+    """Nothing is served there."""
+
+
+class WrongMethodError(RequestError):
+    """The path is served, with another method."""
+
+
+class TooLargeBodyError(RequestError):
+    """More bytes or events than one request may carry."""
+
+
+class UnknownEncodingError(RequestError):
+    """A Content-Encoding that is not gzip, deflate, br or zstd."""
+
+
+class TooManyRequestsError(RequestError):
+    """More than the key's rate."""
+
+
+class OverloadedError(RequestError):
+    """The collector holds as much as it may hold."""
+
+
+STATUS: Final[dict[type[Exception], tuple[HTTPStatus, str, str]]] = {
+    UnreadableBodyError: (HTTPStatus.BAD_REQUEST, "unreadable_body", "The body cannot be read."),
+    WrongKeyError: (HTTPStatus.UNAUTHORIZED, "wrong_key", "The write key is missing or not known here."),
+    NotAllowedError: (HTTPStatus.FORBIDDEN, "not_allowed", "The write key may not be used from there."),
+    UnknownPathError: (HTTPStatus.NOT_FOUND, "unknown_path", "Nothing is served at this path."),
+    WrongMethodError: (HTTPStatus.METHOD_NOT_ALLOWED, "wrong_method", "The path is served with another method."),
+    TooLargeBodyError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The request is too large."),
+    UnknownEncodingError: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown_encoding", "The encoding is not known."),
+    TooManyRequestsError: (HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests", "The key's rate is exceeded."),
+    OverloadedError: (HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too much waits here; try again later."),
+    SinkUnavailableError: (HTTPStatus.SERVICE_UNAVAILABLE, "not_durable", "Nothing was stored; try again later."),
+}
+"""The one table from error class to (status, code, message)."""
+
+UNFORESEEN: Final = (HTTPStatus.SERVICE_UNAVAILABLE, "fault", "The collector failed; it has been logged. Try again.")
+"""A fault of ours: the client shall keep its events until it is mended."""

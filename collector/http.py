@@ -1,0 +1,197 @@
+"""The public port: a bare ASGI application, because a framework costs as much as all the work (measured)."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import perf_counter
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from collector import sdk
+from collector.answer import JSON, Answer, refusal
+from collector.asgi import Receive, Scope, Send, run_lifespan, send_answer
+from collector.body import BodyReader, ClientGoneError
+from collector.collect import EventCollector
+from collector.compression import unpack
+from collector.cors import Headers, cors_headers, read_origin
+from collector.errors import STATUS, UnknownPathError, WrongMethodError
+from collector.keys import Keys, check_caller, sent_key
+from collector.metrics import CollectorMetrics
+from collector.settings import CollectorSettings
+from collector.sinks.port import Sink
+
+_log = structlog.get_logger(__name__)
+
+ALIVE: Final = b'{"status":"ok"}'
+
+
+@dataclass(slots=True)
+class Request:
+    """What a route may look at; header names are lower case, of repeated headers the last counts."""
+
+    method: str
+    query: bytes
+    headers: dict[bytes, bytes]
+    origin: str | None
+    receive: Receive
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    """One path: its name in the metrics, its methods and what answers."""
+
+    name: str
+    methods: tuple[str, ...]
+    answer: Callable[[Request], Awaitable[Answer]]
+
+
+class CollectorApp:
+    """The public port as an ASGI application; used from one event loop, closed by the server's stop or `close`."""
+
+    def __init__(
+        self, settings: CollectorSettings, sink: Sink, clock: Callable[[], int], metrics: CollectorMetrics
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._keys = Keys(settings.keys)
+        self._bodies = BodyReader(settings.limits, metrics)
+        self._collector = EventCollector(settings, sink, clock, metrics)
+        self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
+        self._routes = {
+            settings.events_path: Route("events", ("POST",), self._events),
+            settings.autocapture_path: Route("autocapture", ("GET", "HEAD"), self._autocapture),
+            "/healthz": Route("healthz", ("GET", "HEAD"), self._healthz),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope, as the ASGI specification (version 3) says."""
+        if scope["type"] == "lifespan":
+            await run_lifespan(receive, send, self.close)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await self._serve(scope, receive, send)
+
+    def remember(self, durable: Iterable[tuple[str, str]]) -> None:
+        """Take over the (person key, id) pairs that an earlier process has made durable."""
+        self._collector.remember(durable)
+
+    async def close(self) -> None:
+        """Make durable what was accepted; the sink stays open."""
+        await self._collector.close()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        origin = read_origin(headers.get(b"origin"))
+        request = Request(scope["method"], scope["query_string"], headers, origin, receive)
+        route = self._routes.get(scope["path"])
+        try:
+            answer = await self._answer(route, request)
+        except ClientGoneError:
+            return
+        answer.headers += self._cors(request)
+        name = route.name if route is not None else "other"
+        self._metrics.requests.labels(name, str(int(answer.status))).inc()
+        self._metrics.request_seconds.labels(name).observe(perf_counter() - started)
+        await send_answer(send, answer)
+
+    async def _answer(self, route: Route | None, request: Request) -> Answer:
+        """Return the route's answer, or the refusal that an error stands for."""
+        try:
+            if request.method == "OPTIONS":
+                return Answer(HTTPStatus.NO_CONTENT)
+            if route is None:
+                msg = f"events go to {self._settings.events_path}"
+                raise UnknownPathError(msg)  # noqa: TRY301 - the table makes the answer, as of every other error
+            if request.method not in route.methods:
+                return _wrong_method(route)
+            return await route.answer(request)
+        except tuple(STATUS) as error:
+            return refusal(error)
+        except ClientGoneError:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged, counted and answered; the server would only drop it
+            self._metrics.faults.inc()
+            _log.exception("request_failed", route=route.name if route is not None else "other")
+            return refusal(error)
+
+    def _cors(self, request: Request) -> Headers:
+        allowed = request.origin is not None and self._keys.may_read(request.origin)
+        return cors_headers(request.origin, allowed=allowed, preflight=request.method == "OPTIONS")
+
+    async def _events(self, request: Request) -> Answer:
+        key = self._keys.find(sent_key(request.headers, request.query))
+        check_caller(key, request.headers, request.origin)
+        body = await self._bodies.read(request.headers, request.receive)
+        self._metrics.body_bytes.observe(len(body))
+        encoding = request.headers.get(b"content-encoding", b"")
+        unpacked = unpack(body, encoding, self._settings.limits.decompressed_bytes)
+        return await self._collector.collect("native", unpacked, key, request.headers.get(b"user-agent", b""))
+
+    async def _autocapture(self, request: Request) -> Answer:
+        return self._script.answer(request.headers)
+
+    async def _healthz(self, _: Request) -> Answer:
+        return Answer(HTTPStatus.OK, ALIVE, [JSON, (b"cache-control", b"no-store")])
+
+
+class _Script:
+    """autocapture.js, plain and gzipped."""
+
+    def __init__(self, plain: bytes, max_age_seconds: int) -> None:
+        self._bodies = {False: plain, True: gzip.compress(plain, mtime=0)}
+        self._tags = {zipped: b'"%s"' % _digest(body) for zipped, body in self._bodies.items()}
+        self._cache = (b"cache-control", b"public, max-age=%d" % max_age_seconds)
+
+    def answer(self, headers: dict[bytes, bytes]) -> Answer:
+        """Return the script, or 304 where the browser has this very one."""
+        zipped = b"gzip" in headers.get(b"accept-encoding", b"")
+        tag = self._tags[zipped]
+        common = [(b"etag", tag), self._cache, (b"vary", b"accept-encoding")]
+        if tag in headers.get(b"if-none-match", b"") or headers.get(b"if-none-match") == b"*":
+            return Answer(HTTPStatus.NOT_MODIFIED, b"", common)
+        common += [
+            (b"content-type", b"text/javascript; charset=utf-8"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"cross-origin-resource-policy", b"cross-origin"),  # pages with COEP may load it
+        ]
+        if zipped:
+            common.append((b"content-encoding", b"gzip"))
+        return Answer(HTTPStatus.OK, self._bodies[zipped], common)
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest()[:32].encode()
+
+
+def _wrong_method(route: Route) -> Answer:
+    allowed = ", ".join((*route.methods, "OPTIONS"))
+    answer = refusal(WrongMethodError(f"allowed: {allowed}"))
+    answer.headers.append((b"allow", allowed.encode()))
+    return answer
+
+
+def make_app(
+    settings: CollectorSettings,
+    sink: Sink,
+    clock: Callable[[], int],
+    *,
+    registry: CollectorRegistry | None = None,
+) -> CollectorApp:
+    """Return the public port's application.
+
+    Args:
+        settings: of the collector.
+        sink: where events become durable; whoever opened it closes it, after the application.
+        clock: returns UTC milliseconds.
+        registry: where the metrics are registered; a new one if None.
+    """
+    metrics = CollectorMetrics(registry if registry is not None else CollectorRegistry())
+    return CollectorApp(settings, sink, clock, metrics)

@@ -1,0 +1,76 @@
+"""Which write key a request carries, and whether its caller may use it."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from collector.errors import NotAllowedError, WrongKeyError
+from collector.settings import WriteKey
+
+FORWARDING_HEADERS: Final = (b"forwarded", b"via", b"x-real-ip")
+FORWARDING_PREFIX: Final = b"x-forwarded-"
+"""What proxies add (RFC 7239, RFC 9110 section 7.6.3, and the usual ones): the caller is not on this machine."""
+
+
+def sent_key(headers: Mapping[bytes, bytes], query: bytes) -> bytes | None:
+    """Return the key of `Authorization: Bearer KEY`, else of `?key=KEY`, else None."""
+    scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer" and credentials.strip():
+        return credentials.strip()
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if name == b"key" and value:
+            return unquote_to_bytes(value.replace(b"+", b" "))
+    return None
+
+
+class Keys:
+    """The write keys of the settings, and their origins."""
+
+    def __init__(self, keys: Sequence[WriteKey]) -> None:
+        self._keys = [(key.key.get_secret_value().encode(), key) for key in keys]
+        public = [key for key in keys if not key.trusted]
+        self._any_origin = any(not key.origins for key in public)
+        self._origins = frozenset(origin for key in public for origin in key.origins)
+
+    def find(self, sent: bytes | None) -> WriteKey:
+        """Return the write key that was sent, in a time that does not tell how near a wrong one was.
+
+        Raises:
+            WrongKeyError: if none was sent or it is not known.
+        """
+        if sent is None:
+            msg = "no write key: send Authorization: Bearer KEY, or ?key=KEY"
+            raise WrongKeyError(msg)
+        found = None
+        for secret, key in self._keys:
+            if hmac.compare_digest(secret, sent):
+                found = key
+        if found is None:
+            msg = "the write key is not known here: compare it with `keys` in the collector's settings"
+            raise WrongKeyError(msg)
+        return found
+
+    def may_read(self, origin: str) -> bool:
+        """Return whether pages of this origin may read answers: some public key accepts them."""
+        return self._any_origin or origin in self._origins
+
+
+def check_caller(key: WriteKey, headers: Mapping[bytes, bytes], origin: str | None) -> None:
+    """Refuse a caller that the key is not meant for.
+
+    Raises:
+        NotAllowedError: a trusted key from a browser, an origin not in the key's list, a demo key through a proxy.
+    """
+    if origin is not None and key.trusted:
+        msg = f"key {key.name} is trusted and came from a browser (Origin: {origin}); use a public key in pages"
+        raise NotAllowedError(msg)
+    if origin is not None and key.origins and origin not in key.origins:
+        msg = f"origin {origin} is not among the origins of key {key.name}"
+        raise NotAllowedError(msg)
+    if key.demo and any(name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIX) for name in headers):
+        msg = f"key {key.name} is for this machine only and came through a proxy; configure keys of your own"
+        raise NotAllowedError(msg)

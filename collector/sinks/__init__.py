@@ -1,0 +1,1 @@
+"""Where accepted events become durable: one backend each, behind one port."""

@@ -1,0 +1,1 @@
+"""Query API and live page; reads through processors' ports."""

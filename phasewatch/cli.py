@@ -1,0 +1,254 @@
+"""The command `phasewatch`: what can be typed, what it answers, and how it fails.
+
+Each command imports its own part when it is called, so that `phasewatch settings` does not load a web server.
+Exit codes: 0 done, 1 found a difference or a fault, 2 wrong use, 3 a service is away.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from phasewatch import logs
+from phasewatch.errors import StopError
+from phasewatch.settings import Settings
+from phasewatch.settings_source import Given, load
+
+__all__ = ["app"]
+
+
+class Frame(TyperGroup):
+    """Turns a reason to stop into one readable paragraph and its exit code; anything else is a bug and shows itself."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own copy of click has no public name for it
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except StopError as error:
+            typer.secho(f"phasewatch: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    cls=Frame,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, and a write key may be one
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Tells which fund customers enter the decision, holding or post-redemption phase, and why.",
+    epilog="Exit codes: 0 done, 1 a difference or a fault was found, 2 wrong use, 3 a service is away.",
+)
+definitions_app = typer.Typer(
+    no_args_is_help=True, help="What interactions mean, and the numbers of the rules: one versioned TOML document."
+)
+app.add_typer(definitions_app, name="definitions")
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        metavar="FILE",
+        help="Settings file; without it ./phasewatch.toml if there is one. Environment variables "
+        "PHASEWATCH_<SECTION>__<KEY> win over the file, options over both.",
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", metavar="DIR", help="Where the log and the states are kept. Default: data (store.data_dir)."
+    ),
+]
+Seconds = Annotated[
+    float | None, typer.Option("--seconds", metavar="N", min=0, help="End by itself after N seconds; else on Ctrl-C.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table, for other programs.")]
+PortOption = Annotated[
+    int | None,
+    typer.Option("--port", metavar="PORT", min=0, max=65535, help="Collector's. Default: 8600 (collector.port)."),
+]
+ConsolePort = Annotated[
+    int | None,
+    typer.Option(
+        "--console-port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="The query API's and the live page's. Default: 8601 (console.port).",
+    ),
+]
+AdminPort = Annotated[
+    int | None,
+    typer.Option(
+        "--admin-port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="For metrics and readiness. Default: 8630 (admin.port).",
+    ),
+]
+
+
+def _settings(
+    file: Path | None,
+    *,
+    data_dir: Path | None = None,
+    port: int | None = None,
+    console_port: int | None = None,
+    admin_port: int | None = None,
+) -> Settings:
+    """Return the settings with the command line's options on top, and configure logging by them."""
+    options: dict[tuple[str, str], object] = {
+        ("store", "data_dir"): data_dir,
+        ("collector", "port"): port,
+        ("console", "port"): console_port,
+        ("admin", "port"): admin_port,
+    }
+    overrides: Given = {}
+    for (section, key), value in options.items():
+        if value is not None:
+            overrides.setdefault(section, {})[key] = value
+    settings, _ = load(file, overrides)
+    logs.configure(settings.logging.level)
+    return settings
+
+
+@app.command()
+def up(
+    *,
+    settings_file: SettingsFile = None,
+    data_dir: DataDir = None,
+    port: PortOption = None,
+    console_port: ConsolePort = None,
+    admin_port: AdminPort = None,
+    definitions: Annotated[
+        Path | None,
+        typer.Option(
+            "--definitions",
+            metavar="FILE",
+            help="Definitions that a new log starts with; without it the fund shop's. An existing log keeps its own: "
+            "use `phasewatch definitions publish`.",
+        ),
+    ] = None,
+    seconds: Seconds = None,
+) -> None:
+    """Run collector, worker and console in one process over SQLite; no servers are needed.
+
+    Without settings it listens on this machine only and accepts the public write key `demo` and the trusted one
+    `demo-secret`. Stop it with Ctrl-C; what it has acknowledged is on disk.
+    """
+    settings = _settings(settings_file, data_dir=data_dir, port=port, console_port=console_port, admin_port=admin_port)
+    from phasewatch.embedded import run_up  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_up(settings, definitions=definitions, seconds=seconds))
+
+
+@app.command()
+def demo(
+    *,
+    settings_file: SettingsFile = None,
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", metavar="DIR", help="Where the demo's log and states are kept.")
+    ] = Path("data/demo"),
+    port: PortOption = None,
+    console_port: ConsolePort = None,
+    admin_port: AdminPort = None,
+    people: Annotated[int, typer.Option("--people", metavar="N", min=1, max=100_000, help="Simulated visitors.")] = 500,
+    seconds: Seconds = None,
+) -> None:
+    """Run everything with a small fund shop and simulated visitors, and print who enters which phase, and why.
+
+    The visitors first live 30 past days, then go on in real time. Open the shop at the address it prints and click
+    through it yourself: you appear on the live page like everybody else.
+    """
+    settings = _settings(settings_file, data_dir=data_dir, port=port, console_port=console_port, admin_port=admin_port)
+    from phasewatch.demo import run_demo  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_demo(settings, seconds=seconds, people=people))
+
+
+@app.command()
+def person(
+    person_id: Annotated[str, typer.Argument(metavar="ID", help="u:USER_ID, a:ANONYMOUS_ID, or a bare user id.")],
+    *,
+    as_json: AsJson = False,
+    settings_file: SettingsFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show everything known about one person: stage, score with its evidence, money, preference, what is due."""
+    settings = _settings(settings_file, data_dir=data_dir)
+    from phasewatch.commands.person import run_person  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_person(settings, person_id, as_json=as_json))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help="NDJSON: one native event a line, each with `ts`, in the order of `ts`.",
+        ),
+    ],
+    *,
+    more_follows: Annotated[
+        bool, typer.Option("--more-follows", help="Another file continues this one: time does not yet become now.")
+    ] = False,
+    settings_file: SettingsFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    r"""Bring history into the log, as if it had been collected when it happened.
+
+    A line is trusted unless it says `"trusted": false`. Stopped half-way, the same command goes on where it was; it
+    works beside a running process. Nothing that follows from imported history is marked actionable.
+    """
+    settings = _settings(settings_file, data_dir=data_dir)
+    from phasewatch.commands.importing import run_import  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_import(settings, file, more_follows=more_follows))
+
+
+@app.command()
+def status(*, as_json: AsJson = False, settings_file: SettingsFile = None, data_dir: DataDir = None) -> None:
+    """Show what runs, how far behind it is, how many people are in each stage, and what is due next."""
+    settings = _settings(settings_file, data_dir=data_dir)
+    from phasewatch.commands.status import run_status  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_status(settings, as_json=as_json))
+
+
+@app.command("settings")
+def settings_(*, as_json: AsJson = False, settings_file: SettingsFile = None) -> None:
+    """Show every setting with its value, where the value comes from, and what it means; secrets are masked."""
+    from phasewatch.commands.settings import run_settings  # noqa: PLC0415 - see the module's docstring
+
+    settings, origins = load(settings_file)
+    raise typer.Exit(run_settings(settings, origins, as_json=as_json))
+
+
+DefinitionsFile = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="The definitions document, TOML.")
+]
+
+
+@definitions_app.command()
+def check(file: DefinitionsFile, *, as_json: AsJson = False) -> None:
+    """Check a definitions document; every error is named with its line and what is allowed there."""
+    from phasewatch.commands.definitions import run_check  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_check(file, as_json=as_json))
+
+
+@definitions_app.command()
+def publish(file: DefinitionsFile, *, settings_file: SettingsFile = None, data_dir: DataDir = None) -> None:
+    """Publish a definitions document; it takes effect at one place in each partition, also while everything runs."""
+    settings = _settings(settings_file, data_dir=data_dir)
+    from phasewatch.commands.definitions import run_publish  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_publish(settings, file))

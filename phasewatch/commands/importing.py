@@ -1,0 +1,82 @@
+"""`phasewatch import`: history into the log, beside a running process or alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from phasewatch.data_dir import now_ms, open_log, open_store, worker_lock
+from phasewatch.embedded_worker import acquire_all, ensure_definitions
+from phasewatch.history import HistoryImport, Report, wait_for_fold
+from phasewatch.settings import Settings
+from processors.engine.query import Query
+from processors.engine.worker import settle
+
+__all__ = ["run_import"]
+
+
+def run_import(settings: Settings, file: Path, *, more_follows: bool) -> int:
+    """Import a file, with progress; return 0, or 1 where lines were refused."""
+    with worker_lock(settings) as alone:
+        report = import_with_progress(settings, file, more_follows=more_follows, alone=alone)
+    return 1 if report.refused else 0
+
+
+def import_with_progress(settings: Settings, file: Path, *, more_follows: bool, alone: bool) -> Report:
+    """Import a file, show how far it is, and say what came of it; see `import_file`."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"importing {file.name}", total=file.stat().st_size)
+
+        def progress(done: int) -> None:
+            bar.update(task, completed=done)
+
+        report = asyncio.run(import_file(settings, file, more_follows=more_follows, alone=alone, progress=progress))
+    console.print(
+        f"{report.events:,} events imported over {report.hours:,} hours"
+        + (" (an earlier run had begun with it)" if report.skipped else "")
+        + (f"; {report.refused:,} lines refused:" if report.refused else "")
+    )
+    for problem in report.problems:
+        console.print(f"  {problem}", markup=False, highlight=False)
+    return report
+
+
+async def import_file(
+    settings: Settings,
+    file: Path,
+    *,
+    more_follows: bool,
+    alone: bool,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Report:
+    """Import a file; `alone`: this process folds what it writes, else another one does that already."""
+    log, store = open_log(settings), open_store(settings)
+    query = Query(store, log.partitions)
+    try:
+        if alone:
+            workers = await acquire_all(log, store, settings)
+
+            async def catch_up() -> None:
+                await settle(workers)
+        else:
+
+            async def catch_up() -> None:
+                await wait_for_fold(log, store, query)
+
+        await ensure_definitions(log)
+        await catch_up()
+        return await HistoryImport(log, now_ms, catch_up).run(file, more_follows=more_follows, progress=progress)
+    finally:
+        store.close()
+        log.close()

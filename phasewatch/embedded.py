@@ -1,0 +1,231 @@
+"""Embedded mode: collector, worker and console in one process over SQLite files, with no servers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import structlog
+import uvicorn
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from collector.admin import AdminApp
+from collector.http import make_app
+from collector.sinks.sqlite import SqliteSink
+from collector.wire.block import decode_events
+from collector.wire.event import person_key
+from console.app import make_console_app
+from phasewatch.data_dir import log_file, now_ms, open_log, open_store, worker_lock
+from phasewatch.embedded_worker import (
+    EmbeddedWorker,
+    ensure_definitions,
+    in_force_everywhere,
+)
+from phasewatch.errors import FaultError, UsageError
+from phasewatch.settings import Settings
+from processors.adapters.sqlite.log import SqliteLog
+from processors.domain.definitions import DefinitionsError
+from processors.domain.document import parse
+from processors.engine.query import Query
+
+_POLL_SECONDS: Final = 0.02
+_STOP_SECONDS: Final = 5
+"""How long a stopping server waits for answers under way."""
+
+_logger = structlog.get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """A server among several in one process, which leaves signals to that process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass(slots=True)
+class Addresses:
+    """Where a running deployment answers."""
+
+    collector: str
+    console: str
+    admin: str
+
+
+class Embedded:
+    """One running deployment; `async with` starts it and stops it."""
+
+    def __init__(self, settings: Settings, *, definitions: str | None = None) -> None:
+        self._settings = settings
+        self._definitions = definitions
+        self._registry = CollectorRegistry()
+        self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
+        self._close: list[Callable[[], Awaitable[None] | None]] = []
+        self.worker = EmbeddedWorker(settings, self._registry)
+        self.addresses = Addresses("", "", "")
+
+    async def __aenter__(self) -> Self:
+        """Start: the worker, the definitions of a new log, then the ports.
+
+        Raises:
+            UsageError: if a port is taken.
+            FaultError: if the worker can't go on.
+        """
+        settings = self._settings
+        log, store = open_log(settings), open_store(settings)
+        query = Query(store, log.partitions)
+        self.worker.start()
+        await self._ensure_definitions(log, query)
+        sink = SqliteSink.open(log_file(settings), partitions=log.partitions, log_id=log.log_id, clock=now_ms)
+        collector = make_app(settings.collector, sink, now_ms, registry=self._registry)
+        collector.remember(_durable(log, settings.collector.recent_ids))
+        console = make_console_app(query=query, changes=log, clock=now_ms)
+        admin = AdminApp(self._registry, {"collector": sink.not_ready, "worker": self._worker_not_ready})
+        self._close = [sink.close, store.close, log.close]
+        self.addresses.console = await self.serve(console, settings.console.host, settings.console.port)
+        self.addresses.admin = await self.serve(admin, settings.admin.host, settings.admin.port)
+        self.addresses.collector = await self.serve(collector, settings.collector.host, settings.collector.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop: no new requests, answers under way, the batch under way, then the files."""
+        for server, _task in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*(task for _, task in self._servers), return_exceptions=True)
+        await asyncio.to_thread(self.worker.stop)
+        for close in self._close:
+            closing = close()
+            if closing is not None:
+                await closing
+
+    async def _ensure_definitions(self, log: SqliteLog, query: Query) -> None:
+        await ensure_definitions(log, self._definitions)
+        while await in_force_everywhere(query, log.partitions) == 0:
+            self.check()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _worker_not_ready(self) -> str | None:
+        return self.worker.why_not_ready
+
+    def check(self) -> None:
+        """Raise FaultError when the worker has stopped by itself."""
+        if self.worker.failure is not None:
+            msg = f"the worker has stopped: {self.worker.failure}"
+            raise FaultError(msg) from self.worker.failure
+
+    async def serve(self, app: Callable[..., Any], host: str, port: int) -> str:
+        """Serve one more application and return its address.
+
+        Raises:
+            UsageError: if nothing can listen there.
+        """
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            date_header=False,
+            server_header=False,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        server = _Server(config)
+        task = asyncio.create_task(self._run(server))
+        while not server.started:
+            if task.done():
+                await task
+            await asyncio.sleep(_POLL_SECONDS)
+        self._servers.append((server, task))
+        bound = server.servers[0].sockets[0].getsockname()[1]
+        return f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+
+    async def _run(self, server: _Server) -> None:
+        try:
+            await server.serve()
+        except SystemExit as error:  # how uvicorn says that it could not listen
+            address = f"{server.config.host}:{server.config.port}"
+            msg = f"nothing can listen on {address}, most likely because another program does; choose another port"
+            raise UsageError(msg) from error
+
+
+def _durable(log: SqliteLog, most: int) -> Iterator[tuple[str, str]]:
+    """Yield (person key, id) of the log's latest events, the oldest first: their repeats are answered `duplicate`."""
+    for record in reversed(log.latest(most)):
+        for event in decode_events(record.draft.value):
+            yield person_key(event.user_id, event.anonymous_id), event.id
+
+
+async def serve(
+    embedded: Embedded, *, seconds: float | None, started: Callable[[], Awaitable[Sequence[Coroutine[Any, Any, None]]]]
+) -> None:
+    """Run a deployment until a signal comes, `seconds` are over, or its worker fails.
+
+    Args:
+        embedded: the deployment, not yet started.
+        seconds: how long at most; None: until a signal.
+        started: called once it runs; returns what is to run beside it.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    deadline = None if seconds is None else loop.time() + seconds
+    async with embedded:
+        beside = [asyncio.create_task(one) for one in await started()]
+        while not stop.is_set() and (deadline is None or loop.time() < deadline):
+            embedded.check()
+            try:
+                await asyncio.wait_for(stop.wait(), 0.2)
+            except TimeoutError:
+                continue
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+
+def run_up(settings: Settings, *, definitions: Path | None, seconds: float | None) -> int:
+    """Run `phasewatch up`; return the exit code."""
+    document = None if definitions is None else read_definitions(definitions)
+
+    embedded = Embedded(settings, definitions=document)
+
+    async def started() -> Sequence[Coroutine[Any, Any, None]]:
+        at = embedded.addresses
+        _logger.info(
+            "up", collector=at.collector, console=at.console, admin=at.admin, data=str(settings.store.data_dir)
+        )
+        return ()
+
+    with worker_lock(settings) as mine:
+        if not mine:
+            msg = f"another phasewatch is running on {settings.store.data_dir}; stop it, or use another --data-dir"
+            raise UsageError(msg)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(embedded, seconds=seconds, started=started))
+    return 0
+
+
+def read_definitions(path: Path) -> str:
+    """Return a definitions document's text once it is known to be valid.
+
+    Raises:
+        UsageError: naming every problem with its line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        parse(text)
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} can't be read: {error}"
+        raise UsageError(msg) from error
+    except DefinitionsError as error:
+        msg = f"{path} is no valid definitions document:\n{error}"
+        raise UsageError(msg) from error
+    return text

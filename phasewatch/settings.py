@@ -1,0 +1,194 @@
+"""Every setting, declared once: its name with the unit, its default, the reason for it, and what is allowed.
+
+Values come from `phasewatch.toml`, then from the environment (`PHASEWATCH_<SECTION>__<KEY>`), then from the command
+line; the later one wins. What changes a result is no setting but a value of the definitions document, so that two
+workers cannot disagree.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from collector.settings import CollectorSettings, WriteKey
+
+__all__ = ["DEMO_KEYS", "Settings", "is_loopback"]
+
+ENV_PREFIX: Final = "PHASEWATCH_"
+SECTION_DELIMITER: Final = "__"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+DEMO_KEYS: Final = (
+    WriteKey(name="demo", key=SecretStr("demo"), demo=True),
+    WriteKey(name="demo-secret", key=SecretStr("demo-secret"), trusted=True, demo=True),
+)
+"""What is accepted without settings (contract, Commands); known to everybody, so on loopback only."""
+
+
+class Section(BaseModel):
+    """A table of the settings file; a key that it does not know is an error, not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Deployment(Section):
+    """Who this installation is, to those who read what it publishes."""
+
+    name: str = Field(
+        default="phasewatch",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$",
+        description="Name of this deployment, `ce_source` of every message: a reader of two can tell them apart.",
+    )
+    topic_prefix: str = Field(
+        default="phasewatch.",
+        pattern=r"^[A-Za-z0-9.-]{0,99}$",
+        description="What every topic's name begins with. No underscores: brokers confuse them with dots in metrics.",
+    )
+
+
+class Logging(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least serious message shown. JSON lines, or columns at a terminal."
+    )
+
+
+class Store(Section):
+    """Where the embedded mode keeps everything."""
+
+    data_dir: Path = Field(
+        default=Path("data"),
+        description="Directory of the log, the states and the spool; one running process per directory.",
+    )
+
+
+class Log(Section):
+    """The log that everything is computed from."""
+
+    partitions: int = Field(
+        default=32,
+        ge=1,
+        le=1024,
+        description="Partitions of topic `events`. Fixed when the log is created: a person's place depends on it.",
+    )
+    retention_days: int = Field(
+        default=90,
+        ge=1,
+        le=3650,
+        description="How long records are kept. States do not need them; replay and new definitions for the past do.",
+    )
+
+
+class Collector(CollectorSettings):
+    """Where events come in."""
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all, which needs write keys of your own."
+    )
+    port: Port = Field(default=8600, description="The public port; 0 takes any free one.")
+    keys: tuple[WriteKey, ...] = Field(
+        default=DEMO_KEYS,
+        min_length=1,
+        description="Who may write. The default two are known to everybody and only accepted on this machine.",
+    )
+
+
+class Worker(Section):
+    """How the log is folded."""
+
+    batch_records: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        description="Records folded per commit at most. More is faster when behind and takes more memory.",
+    )
+    tick_interval_seconds: int = Field(
+        default=10,
+        ge=1,
+        le=600,
+        description="A partition with something due gets a tick at most this often: how late a timer may fire.",
+    )
+    tick_settle_ms: int = Field(
+        default=5_000,
+        ge=0,
+        le=600_000,
+        description="Wait behind an outage before time passes, so that events on their way come before their timers.",
+    )
+
+
+class Console(Section):
+    """Query API and live page."""
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. It shows people's behaviour and asks for no password."
+    )
+    port: Port = Field(default=8601, description="Port of the query API and the live page; 0 takes any free one.")
+
+
+class Admin(Section):
+    """Metrics, readiness and debugging."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; for operators, never for the public.")
+    port: Port = Field(default=8630, description="Port of `/metrics` and `/readyz`; 0 takes any free one.")
+
+
+class Settings(BaseSettings):
+    """All sections. Made by `phasewatch.settings_source.load`, which alone knows where values come from."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter=SECTION_DELIMITER
+    )
+
+    deployment: Deployment = Deployment()
+    collector: Collector = Collector()
+    log: Log = Log()
+    store: Store = Store()
+    worker: Worker = Worker()
+    console: Console = Console()
+    admin: Admin = Admin()
+    logging: Logging = Logging()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what is handed in, so that constructing settings in a test never reads this machine's."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _demo_keys_on_loopback_only(self) -> Self:
+        known = {key.key.get_secret_value() for key in DEMO_KEYS}
+        if not any(key.demo or key.key.get_secret_value() in known for key in self.collector.keys):
+            return self
+        for section, host in (
+            ("collector", self.collector.host),
+            ("console", self.console.host),
+            ("admin", self.admin.host),
+        ):
+            if not is_loopback(host):
+                msg = (
+                    f"{section}.host is {host}, but collector.keys holds a demo key, which everybody knows: whoever "
+                    "reaches this machine could write purchases. Set write keys of your own, or listen on 127.0.0.1."
+                )
+                raise ValueError(msg)
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address to listen on; of names, only localhost is trusted."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

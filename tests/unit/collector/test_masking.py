@@ -1,0 +1,113 @@
+"""Secrets and personal numbers leave URLs and texts; everything else stays as it was."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.masking import KINDS, is_secret_name, mask_text, mask_url
+
+EMAIL, PHONE, ID_NUMBER, CARD = "jane.doe@example.com", "13800138000", "11010519491231002X", "6222021234567890128"
+
+
+def _with_check_digit(digits: str) -> str:
+    for last in "0123456789":
+        number = digits + last
+        doubled = [int(one) * (2 if at % 2 else 1) for at, one in enumerate(reversed(number))]
+        if sum(sum(divmod(one, 10)) for one in doubled) % 10 == 0:
+            return number
+    raise AssertionError
+
+
+UNIONPAY = _with_check_digit("622202123456789012")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://shop.example/products/bond/b-12?utm_source=x&q=bond#reviews",
+        "/products/000001?fund_code=000001&page=2&keyword=yield&author=kim&sort=asc",
+        "https://shop.example/orders/20261122?from=2026-11-22&to=2026-11-23",
+        "https://shop.example/?t=1795288859000",
+        "/@community/post-7",
+        "https://shop.example/a;b=c",
+        "https://shop.example/100%25",
+        "https://shop.example/?next=%2Fproducts%3Fpage%3D2",
+        "",
+        "#",
+        "?",
+        "https://",
+    ],
+)
+def test_what_is_no_secret_stays_as_it_was(url: str) -> None:
+    assert mask_url(url) == (url, ())
+
+
+@pytest.mark.parametrize(
+    ("url", "masked", "kinds"),
+    [
+        ("/?token=abc&a=1", "/?token=***&a=1", ("secret",)),
+        ("/?accessToken=abc", "/?accessToken=***", ("secret",)),
+        ("/?user%5Bpassword%5D=x", "/?user%5Bpassword%5D=***", ("secret",)),
+        ("/?PWD=a&code=b&sid=c", "/?PWD=***&code=***&sid=***", ("secret",) * 3),
+        ("/#access_token=abc&x=1", "/#access_token=***&x=1", ("secret",)),
+        ("/#/login?otp=123456", "/#/login?otp=***", ("secret",)),
+        ("https://jane:pw@shop.example/a", "https://***@shop.example/a", ("secret",)),
+        ("//jane:pw@shop.example/a", "//***@shop.example/a", ("secret",)),
+        ("/cart;jsessionid=abc", "/cart;jsessionid=***", ("secret",)),
+        (f"/?u={EMAIL}", "/?u=***", ("email",)),
+        (f"/?u={quote(EMAIL)}", "/?u=***", ("email",)),
+        (f"/?u={quote(quote(EMAIL))}", "/?u=***", ("email",)),
+        (f"/u/{EMAIL}/edit", "/u/***/edit", ("email",)),
+        (f"/?{EMAIL}", "/?***", ("email",)),
+        (f"/u/{PHONE}", "/u/***", ("phone",)),
+        (f"/?q={PHONE}", "/?q=***", ("phone",)),
+        ("/?q=%2B86+138+0013+8000", "/?q=***", ("phone",)),
+        ("/?q=%2B44%2020%207946%200958", "/?q=***", ("phone",)),
+        (f"/?q={ID_NUMBER}", "/?q=***", ("id_number",)),
+        (f"/?q={UNIONPAY}", "/?q=***", ("card",)),
+        ("/?q=4111+1111+1111+1111", "/?q=***", ("card",)),
+        ("/?q=4111111111111112", "/?q=4111111111111112", ()),
+        ("/?next=%2Fa%3Ftoken%3Dabc", "/?next=/a?token%3D***", ("secret",)),
+    ],
+)
+def test_each_kind(url: str, masked: str, kinds: tuple[str, ...]) -> None:
+    assert mask_url(url) == (masked, kinds)
+
+
+def test_text_keeps_what_stands_around() -> None:
+    assert mask_text(f"call {PHONE} or {EMAIL}.") == ("call *** or ***.", ("email", "phone"))
+    assert mask_text("收益 3.25% 共 20261122 元") == ("收益 3.25% 共 20261122 元", ())
+
+
+def test_names_that_only_look_secret() -> None:
+    assert [name for name in ("keyword", "fund_code", "author", "signup", "passenger") if is_secret_name(name)] == []
+
+
+URLS = st.text(alphabet=st.sampled_from("ab1380@.:/?#&=;%25 +-*token="), max_size=80) | st.text(max_size=60)
+
+
+@given(URLS)
+def test_masking_never_fails_and_twice_is_once(url: str) -> None:
+    masked, kinds = mask_url(url)
+    assert set(kinds) <= set(KINDS)
+    assert mask_url(masked)[0] == masked
+    assert (masked == url) == (not kinds)
+
+
+@given(URLS, st.sampled_from([EMAIL, PHONE, ID_NUMBER, UNIONPAY]), URLS)
+def test_a_personal_value_never_stays_in_a_query(before: str, value: str, after: str) -> None:
+    masked, _ = mask_url(f"/{before}?a=1&v={quote(value)}&b={after}")
+    assert quote(value) not in masked.partition("?")[2].partition("&b=")[0]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["a@", "1", "+1 ", "%25", "?a=", "a.", "//@", ";", "13800138000", "=&", "x@y."])
+def test_no_text_takes_long(piece: str) -> None:
+    text = piece * (8192 // len(piece))
+    mask_url(text)
+    mask_url(f"https://shop.example/?q={text}")
+    mask_text(text)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+import typer
+from typer.testing import CliRunner
+
+from phasewatch import logs
+from phasewatch.cli import Frame, app
+from phasewatch.errors import FaultError, ServiceAwayError, StopError, UsageError
+
+COMMANDS = {
+    "up": ["--data-dir", "--port", "--console-port", "--admin-port", "--settings", "--definitions", "--seconds"],
+    "demo": ["--settings", "--seconds", "--people"],
+    "person": ["--json", "--data-dir", "--settings"],
+    "import": ["--more-follows", "--data-dir", "--settings"],
+    "status": ["--json", "--data-dir", "--settings"],
+    "settings": ["--json", "--settings"],
+    "definitions check": ["--json"],
+    "definitions publish": ["--data-dir", "--settings"],
+}
+"""The contract's commands and their options."""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.chdir(tmp_path)
+    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_of_the_contract_has_its_options(run: CliRunner, command: str) -> None:
+    result = run.invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert [option for option in COMMANDS[command] if option not in result.output] == []
+
+
+def test_settings_as_json_is_what_programs_read(run: CliRunner) -> None:
+    result = run.invoke(app, ["settings", "--json"])
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert rows["collector.port"] == {
+        "name": "collector.port",
+        "value": 8600,
+        "origin": "default",
+        "meaning": "The public port; 0 takes any free one.",
+    }
+    assert rows["collector.keys"]["value"][0]["key"] == logs.MASK
+
+
+def test_settings_are_shown_with_origin_and_meaning(run: CliRunner, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("[log]\npartitions = 4\n")
+    result = run.invoke(app, ["settings", "--settings", str(file)])
+    assert result.exit_code == 0
+    assert f"log.partitions = 4  (file {file})" in result.stdout
+    assert "Partitions of topic `events`." in result.stdout
+
+
+def test_a_wrong_setting_stops_with_one_paragraph(run: CliRunner, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("[log]\npartitions = 0\n")
+    result = run.invoke(app, ["settings", "--settings", str(file)])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("phasewatch: log.partitions = 0 ")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["settings", "--no-such-option"], ["person"]])
+def test_wrong_use_is_exit_code_2(run: CliRunner, arguments: list[str]) -> None:
+    assert run.invoke(app, arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(("error", "code"), [(FaultError, 1), (UsageError, 2), (ServiceAwayError, 3)])
+def test_a_reason_to_stop_is_said_and_has_its_exit_code(run: CliRunner, error: type[StopError], code: int) -> None:
+    stopping = typer.Typer(cls=Frame)
+
+    @stopping.command()
+    def first() -> None:
+        raise error("the reason")  # noqa: EM101, TRY003 - the text is what is tested
+
+    @stopping.command()
+    def second() -> None: ...
+
+    result = run.invoke(stopping, ["first"])
+    assert (result.exit_code, result.stderr) == (code, "phasewatch: the reason\n")
+
+
+def test_looking_at_settings_loads_no_server() -> None:
+    """The command has to answer at once, and a broken part must not hide what is configured."""
+    script = (
+        "import sys; from typer.testing import CliRunner; from phasewatch.cli import app;"
+        "CliRunner().invoke(app, ['settings']);"
+        "print([name for name in ('uvicorn', 'faust', 'nicegui', 'aiokafka') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_logs_are_json_lines_and_hide_secrets() -> None:
+    out = io.StringIO()
+    logs.configure("info", stream=out)
+    structlog.get_logger("collector").info("request", write_key="k-1", headers={"Authorization": "Bearer k-1"}, n=3)
+    structlog.get_logger("collector").debug("not shown")
+    logging.getLogger("uvicorn").warning("from a library")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [("request", "info"), ("from a library", "warning")]
+    assert lines[0]["n"] == 3
+    assert "k-1" not in out.getvalue()
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_traceback_shows_no_local_variables(stream: type[io.StringIO], logged_errors: list[str]) -> None:
+    out = stream()
+    logs.configure("info", stream=out)
+    write_key = "k-" + "1" * 9
+    try:
+        [write_key][len(write_key)]
+    except IndexError:
+        structlog.get_logger().exception("failed")
+    assert "IndexError" in out.getvalue()
+    assert write_key not in out.getvalue()
+    assert len(logged_errors) == 1
+
+
+def test_logs_are_readable_at_a_terminal() -> None:
+    out = Terminal()
+    logs.configure("info", stream=out)
+    structlog.get_logger().info("listening", port=8600)
+    assert not out.getvalue().startswith("{")
+    assert "listening" in out.getvalue()
