@@ -21,7 +21,7 @@ from processors.engine.state import PartitionState
 START_MS = 490_000 * HOUR_MS
 CATEGORIES = ("bond", "index", "mixed", "money-market", "stock")
 EVENTS_A_BLOCK = 250
-BLOCK_EVERY_MS = 2_000
+VISITS_A_DAY = 1
 ACTIVE_SHARE = 100
 """One in so many people is on the site at any time."""
 EVENTS_A_VISIT = 12
@@ -63,12 +63,13 @@ class Traffic:
         self._seqs = [0] * people
         self._visitors = [self._rng.randrange(people) for _ in range(max(20, people // ACTIVE_SHARE))]
         self._blocks = 0
+        self._block_every_ms = 86_400_000 * EVENTS_A_BLOCK // (people * EVENTS_A_VISIT * VISITS_A_DAY)
 
     def records(self, events: int) -> list[Record]:
         """Return blocks of as many events, following those made before."""
         made = []
         for _ in range(events // EVENTS_A_BLOCK):
-            at = START_MS + self._blocks * BLOCK_EVERY_MS
+            at = START_MS + self._blocks * self._block_every_ms
             lines = [encode_event(self._next(at)) for _ in range(EVENTS_A_BLOCK)]
             draft = Draft(Kind.EVENTS, at, b"\n".join(lines) + b"\n", len(lines))
             made.append(Record(0, self._blocks, at, draft))

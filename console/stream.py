@@ -14,6 +14,8 @@ from console.changes import Change, Stream
 
 RETRY_MS: Final = 1000
 """After how long an EventSource connects again."""
+STALLED_SECONDS: Final = 30
+"""How long a reader may take nothing at all before its place is given to others."""
 _FAREWELL_SECONDS: Final = 1
 """How long a reader that takes nothing may delay the end of its response."""
 _HEARTBEAT: Final = b": heartbeat\n\n"
@@ -32,7 +34,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the signature of ASGI
         """Serve the stream and give its place up in the end."""
-        sending, gone = asyncio.create_task(self._send(send)), asyncio.create_task(_disconnect(receive))
+        sending, gone = asyncio.create_task(self._send_all(send)), asyncio.create_task(_disconnect(receive))
         tasks = [sending, gone, asyncio.create_task(self._stream.ended.wait())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -48,14 +50,18 @@ class EventStream(Response):
                 async with asyncio.timeout(_FAREWELL_SECONDS):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send(self, send: Send) -> None:
+    async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         # An id without data sets the reader's last event id: it can resume before any change has come.
         body = b"retry: %d\nid: %d\n\n" % (RETRY_MS, self._stream.cursor)
         await send({"type": "http.response.body", "body": body, "more_body": True})
         async for page in self._stream.pages():
             body = b"".join(map(event_of, page)) or _HEARTBEAT
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            try:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            except TimeoutError:
+                return
 
 
 def event_of(change: Change) -> bytes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -20,7 +22,7 @@ from collector.http import make_app
 from collector.sinks.sqlite import SqliteSink
 from collector.wire.block import decode_events
 from collector.wire.event import person_key
-from console.app import make_console_app
+from console.app import end_streams, make_console_app
 from phasewatch.data_dir import log_file, now_ms, open_log, open_store, worker_lock
 from phasewatch.embedded_worker import (
     EmbeddedWorker,
@@ -67,6 +69,7 @@ class Embedded:
         self._registry = CollectorRegistry()
         self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
         self._close: list[Callable[[], Awaitable[None] | None]] = []
+        self._end_streams: Callable[[], None] = lambda: None
         self.worker = EmbeddedWorker(settings, self._registry)
         self.addresses = Addresses("", "", "")
 
@@ -77,24 +80,34 @@ class Embedded:
             UsageError: if a port is taken.
             FaultError: if the worker can't go on.
         """
+        try:
+            await self._start()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def _start(self) -> None:
         settings = self._settings
         log, store = open_log(settings), open_store(settings)
+        self._close = [store.close, log.close]
         query = Query(store, log.partitions)
         self.worker.start()
         await self._ensure_definitions(log, query)
         sink = SqliteSink.open(log_file(settings), partitions=log.partitions, log_id=log.log_id, clock=now_ms)
+        self._close.insert(0, sink.close)
         collector = make_app(settings.collector, sink, now_ms, registry=self._registry)
         collector.remember(_durable(log, settings.collector.recent_ids))
         console = make_console_app(query=query, changes=log, clock=now_ms)
+        self._end_streams = partial(end_streams, console)
         admin = AdminApp(self._registry, {"collector": sink.not_ready, "worker": self._worker_not_ready})
-        self._close = [sink.close, store.close, log.close]
         self.addresses.console = await self.serve(console, settings.console.host, settings.console.port)
         self.addresses.admin = await self.serve(admin, settings.admin.host, settings.admin.port)
         self.addresses.collector = await self.serve(collector, settings.collector.host, settings.collector.port)
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop: no new requests, answers under way, the batch under way, then the files."""
+        self._end_streams()
         for server, _task in self._servers:
             server.should_exit = True
         await asyncio.gather(*(task for _, task in self._servers), return_exceptions=True)
@@ -137,23 +150,22 @@ class Embedded:
             server_header=False,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
+        # Listening is not left to the server, which would end the process where it can't.
+        try:
+            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            msg = f"nothing can listen on {host}:{port} ({error.strerror}); stop what does, or choose another port"
+            raise UsageError(msg) from error
         server = _Server(config)
-        task = asyncio.create_task(self._run(server))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        self._servers.append((server, task))
         while not server.started:
             if task.done():
                 await task
+                msg = f"the server at {host}:{port} has ended before it began"
+                raise FaultError(msg)
             await asyncio.sleep(_POLL_SECONDS)
-        self._servers.append((server, task))
-        bound = server.servers[0].sockets[0].getsockname()[1]
-        return f"http://{f'[{host}]' if ':' in host else host}:{bound}"
-
-    async def _run(self, server: _Server) -> None:
-        try:
-            await server.serve()
-        except SystemExit as error:  # how uvicorn says that it could not listen
-            address = f"{server.config.host}:{server.config.port}"
-            msg = f"nothing can listen on {address}, most likely because another program does; choose another port"
-            raise UsageError(msg) from error
+        return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
 def _durable(log: SqliteLog, most: int) -> Iterator[tuple[str, str]]:

@@ -51,7 +51,8 @@ class EmbeddedWorker:
     def stop(self) -> None:
         """Finish the batch under way, then stop."""
         self._stop.set()
-        self._thread.join()
+        if self.running:
+            self._thread.join()
 
     @property
     def running(self) -> bool:

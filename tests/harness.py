@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,11 +19,37 @@ from phasewatch.embedded_worker import shipped_definitions
 from processors.adapters.sqlite.log import SqliteLog
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.metrics import WorkerMetrics
+from processors.engine.outputs import Output
+from processors.engine.ports import Publisher
 from processors.engine.query import Query
-from processors.engine.worker import PartitionWorker, WorkerOptions
+from processors.engine.worker import PartitionWorker, WorkerOptions, settle
+from processors.wire import STAGE_CHANGES
 
 BLOCK_MS = 5
 """Events this close together in arrival share a block, as the collector's linger makes them."""
+
+
+class Kept:
+    """A publisher that only keeps what it is given, so that folding a log again leaves the log as it is."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Output] = []
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """Keep the outputs."""
+        self.outputs.extend(outputs)
+
+    def changes(self) -> dict[str, list[bytes]]:
+        """Return the messages of every stage change, by person, in the order of publication."""
+        return by_person(one.value or b"" for one in self.outputs if one.topic == STAGE_CHANGES)
+
+
+def by_person(messages: Iterable[bytes]) -> dict[str, list[bytes]]:
+    """Return stage changes by the person they are about, in their order."""
+    found: dict[str, list[bytes]] = defaultdict(list)
+    for message in messages:
+        found[json.loads(message)["person"]].append(message)
+    return dict(found)
 
 
 class Deployment:
@@ -41,25 +67,38 @@ class Deployment:
 
     async def start(self, *, batch_records: int = 1000) -> None:
         """Acquire every partition, and put the definitions into force in an empty log."""
-        options = WorkerOptions("test", batch_records=batch_records)
+        self.workers = await self._workers(self.store, self.log, WorkerOptions("test", batch_records=batch_records))
+        if (await self.log.bounds(0))[1] == 0:
+            await self.publish(self._definitions)
+
+    async def _workers(self, store: SqliteStore, publisher: Publisher, options: WorkerOptions) -> list[PartitionWorker]:
         metrics = WorkerMetrics(CollectorRegistry())
-        await self.store.bind(self.log.log_id, self.log.partitions)
-        self.workers = [
+        await store.bind(self.log.log_id, self.log.partitions)
+        workers = [
             PartitionWorker(
                 n,
                 log=self.log,
-                store=self.store,
-                publisher=self.log,
+                store=store,
+                publisher=publisher,
                 clock=lambda: self.now,
                 metrics=metrics,
                 options=options,
             )
             for n in range(self.log.partitions)
         ]
-        for worker in self.workers:
+        for worker in workers:
             await worker.acquire()
-        if (await self.log.bounds(0))[1] == 0:
-            await self.publish(self._definitions)
+        return workers
+
+    async def fold_again(self, *, batch_records: int, slice_persons: int) -> tuple[Kept, dict[str, dict[str, Any]]]:
+        """Fold the log as it stands into a fresh store, its commits cut so; return what that sends, and the states."""
+        store, kept = SqliteStore(":memory:"), Kept()
+        try:
+            options = WorkerOptions("test", batch_records=batch_records, slice_persons=slice_persons)
+            await settle(await self._workers(store, kept, options))
+            return kept, await self.states(store)
+        finally:
+            store.close()
 
     async def publish(self, definitions: str) -> None:
         """Publish a definitions document and fold until it is in force."""
@@ -69,8 +108,7 @@ class Deployment:
 
     async def settle(self) -> None:
         """Fold until no partition has anything left."""
-        while any([await worker.step() for worker in self.workers]):
-            pass
+        await settle(self.workers)
 
     async def feed(self, events: Iterable[dict[str, Any]]) -> None:
         """Append events as a collector receives them at their `arrives` (UTC ms), with a tick everywhere each hour."""
@@ -111,13 +149,23 @@ class Deployment:
                 found.append(record)
         return found
 
+    def messages(self) -> dict[str, list[bytes]]:
+        """Return every published change as its bytes, by person, in the order of publication."""
+        return by_person(value for _, value in self.log.changes(0, 1 << 60))
+
     def changes(self) -> dict[str, list[dict[str, Any]]]:
         """Return every published change, by person, in the order of publication."""
-        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for _, value in self.log.changes(0, 1 << 60):
-            change = json.loads(value)
-            found[change["person"]].append(change)
-        return dict(found)
+        return {person: [json.loads(one) for one in told] for person, told in self.messages().items()}
+
+    async def states(self, store: SqliteStore | None = None) -> dict[str, dict[str, Any]]:
+        """Return what the query shows of every person there is, by key."""
+        store = store or self.store
+        query = Query(store, self.log.partitions)
+        found: dict[str, dict[str, Any]] = {}
+        for partition in range(self.log.partitions):
+            async for key, _ in store.people(partition):
+                found[key] = await query.person(key) or {}
+        return found
 
     def close(self) -> None:
         """Give up the files."""

@@ -31,13 +31,20 @@ def money_of(facts: dict[Any, list[Any]], now: int, grace: int) -> Any:
     stands = {f for f, v in best.items() if v.trusted or now < facts[f][0].recorded + grace}  # [11]
     vouched = {f[0] for f in stands if f[1] == "redeem" and best[f].trusted}
     stands |= {f for f in best if f[1] == "purchase" and f[0] in vouched}
-    m = Plain(bought={f[0]: best[f] for f in stands if f[1] == "purchase"}, closings={}, matured=set(), stands=stands)
+    m = Plain(
+        bought={f[0]: best[f] for f in stands if f[1] == "purchase"},
+        closings={},
+        matured=set(),
+        stands=stands,
+        active=0,
+    )
     for order, purchase in m.bought.items():
         ends = [(best[f].rank[0], best[f].trusted) for f in stands if f[:2] == (order, "redeem") and best[f].closes]
         due, too_late = purchase.matures_at, ceil(purchase.matures_at + grace)
         inside = [trusted for at, trusted in ends if at < too_late]
         if due <= now and all(at >= due for at, _ in ends) and (inside or now < due + grace):  # [14]
-            m.matured.add((order, due))
+            m.matured.add((order, "maturity"))
+            m.active = max(m.active, due)
             ends = [(due, any(inside)), *(end for end in ends if end[0] >= too_late)]
         m.closings[order] = ends
     m.stands, m.held = stands | m.matured, {order for order, ends in m.closings.items() if not ends}
@@ -57,7 +64,15 @@ class Oracle:
         self.changes: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.define(0, "")
 
+    def prune(self, p: Any) -> None:
+        """What has left the window is gone, also should a longer one follow [9]."""
+        for e in p.events:
+            if e.hour <= self.tau // HOUR_MS * HOUR_MS - self.rules["window_hours"]:
+                e.behaviours, e.dwell = [], 0
+
     def define(self, number: int, toml: str) -> None:
+        for p in self.people.values():
+            self.prune(p)
         self.number, self.document = number, dict.fromkeys(SHOP, ()) | tomllib.loads(toml)
         rules = SHOP["rules"] | dict(self.document["rules"])
         self.rules = {name: round(value * UNITS.get(name.split("_")[-1], 1)) for name, value in rules.items()}
@@ -104,6 +119,7 @@ class Oracle:
         link.last, link.shared = max(link.last, time), link.shared or link.user != user_id
         if fresh and key in self.people:
             self.payloads[self.record.offset] = user, self.people[key]
+            self.prune(self.people[key])
             self.publish(key, time, {"kind": "transfer"}, merged_into=user)
 
     def person(self, key: str, index: int) -> Any:
@@ -126,7 +142,7 @@ class Oracle:
             return
         self.people[key], properties, fact = p, json.loads(bytes(event.properties)), None
         cause: dict[str, Any] = {"kind": "event", "event_id": event.id, "trusted": event.trusted}
-        if event.type in MONEY_TYPES and "order_id" in properties:
+        if event.type in MONEY_TYPES and key[0] == "u":  # [10]
             order = cause["order_id"] = properties["order_id"]
             self.evaluate(key, time, cause)  # [12], [18]
             orders, (kind, _, cancelled) = {f[0] for f in p.facts}, event.type.partition("_")
@@ -135,7 +151,7 @@ class Oracle:
             version = Plain(matures_at=m, closes=left[:1] == "-" or not re.search("[1-9]", left))  # [13]
             version.rank, version.recorded = (event.occurred_at, cancelled != "", event.id), time
             version.trusted, redemption = event.trusted, properties.get("redemption_id") if kind == "redeem" else None
-            if key[0] == "u" and (event.trusted or order in orders or len(orders) < 512):  # [10], [19]
+            if event.trusted or order in orders or len(orders) < 512:  # [19]
                 fact = (order, kind, redemption)
                 p.facts.setdefault(fact, []).append(version)
         p.active, p.recorded = max(p.active, event.occurred_at), max(p.recorded, time)
@@ -199,14 +215,19 @@ class Oracle:
         marked = total >= rules["preference_min_dwell_ms"] and -most * 100 > total * rules["preference_above_percent"]
         preference = {"category": best, "share": round(-most / total, 4)} if marked else None
         evidence = [{"behaviour": b, "count": n, "weight": -w / 1000} for w, b, n in weighted]
-        bought, m.active = bool(m.bought or p.summary), max([p.active, *(instant for _, instant in m.matured)])  # [21]
+        bought, m.active = bool(m.bought or p.summary), max(m.active, p.active)  # [21]
         m.view = {"score": score / 1000, "decision_score": decision / 1000, "intent": intent, "tier": tier}
         m.view |= {"customer": "returning" if bought or p.ever_sure else "new", "preference": preference}
         m.view |= {"funds": "held" if m.held else "redeemed" if bought else "none", "evidence": evidence}
         keeps = "decision" in {p.stage, other and other.stage} and decision >= rules["decision_keeps_at"]
         m.dormant = m.active + rules["dormant_after_days"]
         stages = ("holding", "decision", "dormant", "post_redemption")
-        holds = (m.held, keeps or decision > rules["strong_above"], p.elsewhere and now >= m.dormant, bought)  # R5
+        holds = (
+            m.held,
+            keeps or decision > rules["strong_above"],
+            (p.elsewhere or bought) and now >= m.dormant,
+            bought,
+        )  # R5
         m.stage = next((stage for stage, here in zip(stages, holds, strict=True) if here), "prospect")
         closed = all(p.summary) and all(sure for ends in m.closings.values() for _, sure in ends)
         m.confirmed = {"holding": bool(m.held & m.sure), "post_redemption": closed}.get(m.stage, True)
@@ -258,12 +279,11 @@ class Oracle:
         if c["to"] is None:
             del self.people[key], self.due[key]
 
-    def state(self, person: str) -> dict[str, Any] | None:
-        if (p := self.people.get(person)) is None:
-            return None
+    def state(self, p: Any) -> dict[str, Any]:
+        """What is known about a person at stream time."""
         today = datetime.fromtimestamp(self.tau // 1000, self.zone).replace(hour=0, minute=0, second=0)
         visits = sum(at >= (today - timedelta(days=29)).timestamp() * 1000 for at, _ in p.visits)
-        m, extra = self.look(p), {"stage": p.stage, "confirmed": p.confirmed, "visits": visits}
+        m, extra = self.look(p), {"stage": p.stage, "confirmed": p.confirmed, "visits_30_days": visits}
         return {**m.view, **extra, "last_activity": m.active}
 
     def advance(self, offset: int) -> None:
@@ -272,13 +292,12 @@ class Oracle:
 
 
 def run(records: list[Record]) -> Any:
-    """Fold all partitions side by side; the result has `changes` by person and `state(person)`."""
+    """Fold all partitions side by side; the result has `changes` and `states` by person."""
     oracles = {partition: Oracle(partition) for partition in {r.partition for r in records}}
     for record in sorted(records, key=lambda r: r.offset):
         oracles[record.partition].queue.append(record)
         oracles[record.partition].peers = oracles
     for oracle in oracles.values():
         oracle.advance(NEVER)
-    changes = {key: changes for o in oracles.values() for key, changes in o.changes.items()}
-    states = (lambda person: next((s for o in oracles.values() if (s := o.state(person))), None),)
-    return Plain(changes=changes, state=states[0])
+    changes = {key: changes for o in oracles.values() for key, changes in o.changes.items() if changes}
+    return Plain(changes=changes, states={key: o.state(p) for o in oracles.values() for key, p in o.people.items()})

@@ -40,7 +40,8 @@ def run_check(path: Path, *, as_json: bool) -> int:
         )
     elif problems:
         for problem in problems:
-            console.print(f"{path}:{problem.line}:{problem.column}: {problem.path}: {problem.message}", markup=False)
+            text = f"{path}:{problem.line}:{problem.column}: {problem.path}: {problem.message}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:
         console.print(f"{path} is valid", markup=False)
     return 1 if problems else 0

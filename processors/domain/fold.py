@@ -8,15 +8,18 @@ from collector.wire.event import MONEY_TYPES, Event, dwell_ms
 from processors.domain.definitions import Definitions
 from processors.domain.due import last_activity
 from processors.domain.facts import read_fact
-from processors.domain.matching import Matcher, Names
+from processors.domain.matching import NUMBERS, Matcher, Names
 from processors.domain.money import Change, Ledger, Money, Turn, turn
 from processors.domain.person import Device, Person
 from processors.domain.rules import HOUR_MS, Rules
 from processors.domain.stages import Stage, Standing, is_dormant, stage_of
 from processors.domain.visits import Days, touch, visit
-from processors.domain.window import rescore
+from processors.domain.window import add_count, expire, rescore
 
 _NO_TURN: Final = Turn()
+
+_UNMOVED_BY_MORE: Final = frozenset({"decision", "holding"})
+"""Stages that a higher decision score does not change."""
 
 Outcome = int
 REPEATED, SETTLED, OPEN, MONEY = range(4)
@@ -42,8 +45,9 @@ class Rulebook:
         self.names = names
         self.matcher = Matcher(definitions, names)
         self.weights = self.matcher.weights
-        self.meaning = self.matcher.meaning
+        self._looks, self._find = self.matcher.looks, self.matcher.meaning
         self.days = Days(definitions.timezone)
+        self._enough = self.rules.strong_above
         self._duplicate_ms = self.rules.duplicate_hours * HOUR_MS
         self._dwell_cap = self.rules.dwell_cap_minutes * 60_000
 
@@ -83,24 +87,39 @@ class Rulebook:
         kind, occurred_at = event.type, event.occurred_at
         at = occurred_at if occurred_at < time else time  # noqa: FURB136 - min() costs three times as much
         counted = at // HOUR_MS
+        known = self._looks[kind]
+        if known is None:
+            behaviours, weight, category, milestones = self._find(event)
+        else:
+            look, meanings = known
+            try:
+                behaviours, weight, category, milestones = meanings[look(event)]
+            except (KeyError, AttributeError):  # seen for the first time; no page, or no element
+                behaviours, weight, category, milestones = self._find(event)
         in_window = counted > hour - self.rules.window_hours
-        behaviours, weight, category, milestones = self.meaning(event)
         ms = 0
         if not in_window:
             behaviours = ()
         elif behaviours:
-            self._count(person, counted, behaviours, weight)
-        if kind in MONEY_TYPES:
-            outcome = MONEY
-        else:
-            outcome = OPEN
+            buckets, first = person.buckets, counted * NUMBERS
+            for behaviour in behaviours:
+                key = first + behaviour
+                if key in buckets:
+                    buckets[key] += 1
+                else:
+                    add_count(buckets, key, 1)
+            person.score += weight
+            if counted > person.cut_hour:
+                person.decision_score += weight
+        money = kind in MONEY_TYPES
+        if not money:
             if event.session_id is None or event.session_id != person.session:
                 visit(person, event, at, self.days, self.rules)
             if at > person.last_visit:  # noqa: PLR1730 - max() costs three times as much, here and below
                 person.last_visit = at
             if kind == "dwell" and in_window:
                 ms = self._dwell(person, event, counted, category)
-        if occurred_at > person.activity:
+        if occurred_at >= person.activity:
             person.activity = occurred_at
             if event.context is not None or person.first_touch is None:
                 touch(person, event)
@@ -113,7 +132,16 @@ class Rulebook:
             del remembered[next(iter(remembered))]
         if time > person.last_record:  # noqa: PLR1730
             person.last_record = time
-        return SETTLED if outcome is OPEN and person.listed and self._is_settled(person, hour) else outcome
+        if money:
+            return MONEY
+        if person.settled == hour and (
+            not behaviours or person.decision_score <= self._enough or person.stage in _UNMOVED_BY_MORE
+        ):
+            return SETTLED
+        if person.listed and self._is_settled(person, hour):
+            person.settled = hour
+            return SETTLED
+        return OPEN
 
     def _use_device(self, person: Person, anonymous_id: str) -> Device:
         device = person.devices.pop(anonymous_id, None) or Device(anonymous_id)
@@ -122,26 +150,9 @@ class Rulebook:
             del person.devices[next(iter(person.devices))]
         return device
 
-    def _count(self, person: Person, hour: int, behaviours: tuple[int, ...], weight: int) -> None:
-        bucket = person.buckets.get(hour)
-        if bucket is None:
-            bucket = person.buckets[hour] = {}
-            if hour < person.first:  # noqa: PLR1730
-                person.first = hour
-        for behaviour in behaviours:
-            bucket[behaviour] = bucket.get(behaviour, 0) + 1
-        person.score += weight
-        if hour > person.cut_hour:
-            person.decision_score += weight
-
     def _dwell(self, person: Person, event: Event, hour: int, category: int) -> int:
         ms = max(0, min(dwell_ms(event), self._dwell_cap))
-        bucket = person.dwell.get(hour)
-        if bucket is None:
-            bucket = person.dwell[hour] = {}
-            if hour < person.first:  # noqa: PLR1730
-                person.first = hour
-        bucket[category] = bucket.get(category, 0) + ms
+        add_count(person.dwell, hour * NUMBERS + category, ms)
         return ms
 
     def _reach(self, person: Person, milestones: tuple[int, ...], occurred_at: int) -> None:
@@ -169,13 +180,14 @@ class Rulebook:
             money = person.money = person.ledger.settle(hour, self.rules)
             person.ever_confirmed |= money.ever_confirmed
         cut_hour = -1 if money is None or money.cut is None else money.cut // HOUR_MS
-        if person.scored == 0 or cut_hour != person.cut_hour or person.first <= hour - self.rules.window_hours:
+        if person.scored == 0 or cut_hour != person.cut_hour:
             rescore(person, hour, cut_hour, self.weights, self.rules)
-        person.scored = hour
+        elif person.scored != hour:
+            expire(person, hour, self.weights, self.rules)
         oldest = hour * HOUR_MS - self._duplicate_ms
         remembered = person.remembered
-        while remembered and remembered[first := next(iter(remembered))][0] < oldest:
-            del remembered[first]
+        if remembered and remembered[next(iter(remembered))][0] < oldest:
+            person.remembered = {key: one for key, one in remembered.items() if one[0] >= oldest}
 
     def _is_settled(self, person: Person, hour: int) -> bool:
         """Return whether an event that moved no money can't have changed the stage: the quick check of the hot path."""
@@ -213,7 +225,7 @@ class Rulebook:
                 rules=self.rules,
             )
         ).value
-        person.stage = stage
+        person.stage, person.settled = stage, 0
         person.ever = person.ever or stage != Stage.PROSPECT
         confirmed = _confirmed(stage, money)
         publish = stage != person.published or confirmed != person.published_confirmed

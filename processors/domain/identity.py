@@ -5,6 +5,7 @@ from __future__ import annotations
 from processors.domain.person import Device, Person, Remembered
 from processors.domain.rules import HOUR_MS, Rules
 from processors.domain.visits import VISIT_DAYS_KEPT
+from processors.domain.window import add_count, place
 
 
 def unite(user: Person, anonymous: Person, tau: int, rules: Rules) -> None:
@@ -34,23 +35,18 @@ def unite(user: Person, anonymous: Person, tau: int, rules: Rules) -> None:
 
 def _uncount(person: Person, event: Remembered) -> None:
     _, hour, behaviours, category, ms = event
-    bucket = person.buckets.get(hour, {})
-    for behaviour in behaviours:
-        if bucket.get(behaviour, 0) > 0:
-            bucket[behaviour] -= 1
-    dwell = person.dwell.get(hour, {})
-    if category in dwell:
-        dwell[category] = max(0, dwell[category] - ms)
+    for counts, key, count in (
+        *((person.buckets, place(hour, behaviour), 1) for behaviour in behaviours),
+        (person.dwell, place(hour, category), ms),
+    ):
+        if key in counts:
+            counts[key] = max(0, counts[key] - count)
 
 
-def _add_counts(into: dict[int, dict[int, int]], more: dict[int, dict[int, int]]) -> None:
-    for hour, counts in more.items():
-        bucket = into.setdefault(hour, {})
-        for name, count in counts.items():
-            if count:
-                bucket[name] = bucket.get(name, 0) + count
-        if not bucket:
-            del into[hour]
+def _add_counts(into: dict[int, int], more: dict[int, int]) -> None:
+    for key, count in more.items():
+        if count:
+            add_count(into, key, count)
 
 
 def _unite_visits(user: Person, anonymous: Person, rules: Rules) -> None:

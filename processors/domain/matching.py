@@ -13,10 +13,17 @@ from urllib.parse import urlsplit
 from collector.wire.event import EVENT_TYPES, Element, Event
 from processors.domain.definitions import Definitions, Pattern
 
-NO_CATEGORY: Final = -1
+NUMBERS: Final = 4096
+"""More behaviours, or categories, than this were never defined for one log."""
+NO_CATEGORY: Final = NUMBERS - 1
+"""Stands for the pages of no category."""
 
 _MOST_REMEMBERED: Final = 20_000
 """Looks whose meaning is kept; a shop has a few hundred, and 20,000 of them take some 10 MB."""
+
+
+class TooManyNamesError(ValueError):
+    """A log's documents have named more behaviours or categories than there are numbers for."""
 
 
 class Meaning(NamedTuple):
@@ -40,13 +47,23 @@ class Names:
     milestones: list[str]
 
     def learn(self, definitions: Definitions) -> None:
-        """Give a number to each name that is new in these definitions."""
-        for known, used in (
+        """Give a number to each name that is new in these definitions.
+
+        Raises:
+            TooManyNamesError: if the log has seen too many by now; nothing was learnt.
+        """
+        if any(len({*known, *used}) >= NO_CATEGORY for known, used in self._pairs(definitions)):
+            msg = f"documents of this log have named {NO_CATEGORY} behaviours or categories; no new names fit in"
+            raise TooManyNamesError(msg)
+        for known, used in self._pairs(definitions):
+            known.extend(name for name in used if name not in known)
+
+    def _pairs(self, definitions: Definitions) -> tuple[tuple[list[str], list[str]], ...]:
+        return (
             (self.behaviours, [one.name for one in definitions.behaviours]),
             (self.categories, list(definitions.categories)),
             (self.milestones, [one.name for one in definitions.milestones]),
-        ):
-            known.extend(name for name in used if name not in known)
+        )
 
 
 class Matcher:
@@ -60,10 +77,10 @@ class Matcher:
         self._milestones = [(milestone[one.name], _Compiled(one.pattern)) for one in definitions.milestones]
         self._categories = {name: names.categories.index(name) for name in definitions.categories}
         self._category_paths = [_path_regex(path) for path in definitions.category_paths]
-        self._known = {kind: self._looks(kind) for kind in EVENT_TYPES}
+        self.looks = {kind: self._look(kind) for kind in EVENT_TYPES}
+        """By event type: what of an event decides its meaning, and the meanings found so far; None: ask each time."""
 
-    def _looks(self, kind: str) -> tuple[Callable[[Event], object], dict[object, Meaning]] | None:
-        """Return what of an event of type `kind` its meaning depends on, and the meanings known so far."""
+    def _look(self, kind: str) -> tuple[Callable[[Event], object], dict[object, Meaning]] | None:
         patterns = [one for _, one in self._behaviours + self._milestones if one.type == kind]
         fields = sorted(
             {field for one in patterns for field in one.fields} | ({"page.path"} if kind == "dwell" else set())
@@ -74,7 +91,7 @@ class Matcher:
 
     def meaning(self, event: Event) -> Meaning:
         """Return what the event counts as."""
-        known = self._known[event.type]
+        known = self.looks[event.type]
         if known is None:
             return self._find(event)
         look, meanings = known

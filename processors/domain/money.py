@@ -298,8 +298,9 @@ def turn(ledger: Ledger, money: Money, hour: int, rules: Rules) -> Turn:
         if order.matured and not matured and position is not None and not position.closings:
             change = order.maturity_change
             result.taken_back.append((_version_of(change), order_id, change))
+        if not matured:
             order.maturity_change = None
-        if matured and not order.matured:
+        elif not order.matured:
             result.appeared[order_id] = order
         order.matured = matured
     return result

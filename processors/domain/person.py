@@ -75,8 +75,10 @@ class Person:
     """Was ever in another stage than prospect."""
     published: str = "prospect"
     published_confirmed: bool = True
-    buckets: dict[int, dict[int, int]] = field(default_factory=dict)
-    dwell: dict[int, dict[int, int]] = field(default_factory=dict)
+    buckets: dict[int, int] = field(default_factory=dict)
+    """Counts by `window.place` of hour and behaviour number, the oldest hour first."""
+    dwell: dict[int, int] = field(default_factory=dict)
+    """Milliseconds by `window.place` of hour and category number, the oldest hour first."""
     remembered: dict[str, Remembered] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
     """The latest last."""
@@ -97,7 +99,6 @@ class Person:
 
     # Derived from the above at hour `scored`; never stored.
     scored: int = 0
-    first: int = FAR_FUTURE
     score: int = 0
     decision_score: int = 0
     cut_hour: int = -1
@@ -105,6 +106,8 @@ class Person:
     compared: Money | None = None
     device: Device | None = None
     session: str | None = None
+    settled: int = 0
+    """The hour at which the stage was last seen to follow from what is here."""
 
 
 @dataclass(slots=True)

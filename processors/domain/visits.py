@@ -13,8 +13,11 @@ from processors.domain.rules import HOUR_MS, Rules
 _MOST_HOURS: Final = 10_000
 """Hours whose day is remembered: more than a year of them."""
 
+VISIT_DAYS: Final = 30
+"""Days that "visits in the last 30 days" (D6) looks at: today, which is not over, and the 29 before."""
+
 VISIT_DAYS_KEPT: Final = 31
-"""Days of visits kept: "visits in the last 30 days" (D6) plus the day that is not over."""
+"""Days with visits that are kept; the latest, so that no day of the last 30 is missing."""
 
 
 class Days:
@@ -52,6 +55,11 @@ def visit(person: Person, event: Event, at: int, days: Days, rules: Rules) -> No
         person.visit_days[day] = person.visit_days.get(day, 0) + 1
         if len(person.visit_days) > VISIT_DAYS_KEPT:
             del person.visit_days[min(person.visit_days)]
+
+
+def recent_visits(person: Person, today: int) -> int:
+    """Return how many visits began on one of the 30 days that end with day `today` (proleptic ordinal)."""
+    return sum(count for day, count in person.visit_days.items() if today - VISIT_DAYS < day <= today)
 
 
 def touch(person: Person, event: Event) -> None:

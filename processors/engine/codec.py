@@ -14,7 +14,7 @@ from processors.engine.state import PartitionState, Position
 _STAGES: Final = ("prospect", "decision", "holding", "post_redemption", "dormant")
 _NUMBER: Final = {stage: number for number, stage in enumerate(_STAGES)}
 
-_Counts = dict[int, dict[int, int]]
+_Counts = dict[int, int]
 _PersonTuple = tuple[
     int, int, int, int, int, int, bool, int, bool,
     _Counts, _Counts, dict[str, Remembered], list[tuple[str, int, int, list[int]]],
@@ -119,6 +119,7 @@ class _State(msgspec.Struct, array_like=True):
     heard: dict[int, tuple[int, int]]
     stages: dict[str, int]
     sweep: str | None
+    sweep_floor: int
     outputs: int
 
 
@@ -131,7 +132,8 @@ def encode_state(state: PartitionState) -> bytes:
     return _encoder.encode(
         _State(
             *state.position, state.tau, state.live, state.definitions, state.document, state.published, state.tiers,
-            names, state.heard, state.stages, state.sweep, state.outputs,
+            names, state.heard, state.stages, state.sweep, state.sweep_floor,
+            state.outputs,
         )
     )  # fmt: skip
 
@@ -141,5 +143,5 @@ def decode_state(partition: int, partitions: int, value: bytes) -> PartitionStat
     s = _state_decoder.decode(value)
     return PartitionState(
         partition, partitions, Position(s.offset, s.cursor), s.tau, s.live, s.definitions, s.document, s.published,
-        s.tiers, Names(*s.names), s.heard, s.stages, s.sweep, s.outputs,
+        s.tiers, Names(*s.names), s.heard, s.stages, s.sweep, s.sweep_floor, s.outputs,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from processors.domain.fold import MONEY, REPEATED, SETTLED, Evaluation, note_ch
 from processors.domain.identity import unite
 from processors.domain.person import CHANGES_KEPT, FAR_FUTURE, Link, Person, Told, link_key
 from processors.domain.rules import DAY_MS, HOUR_MS, ceil_hour
+from processors.domain.window import forget_before
 from processors.engine.changes import Occasion, change_id, entered_topics, form_change
 from processors.engine.codec import decode_transfer, encode_transfer
 from processors.engine.outputs import EVENTS, SET_ASIDE, Output
@@ -120,6 +121,7 @@ class PartitionFold:
 
     def _events(self, record: Record, events: list[Event]) -> None:
         links = self.links
+        self.counts["folded"] += len(events)
         for index, event in enumerate(events):
             anonymous_id = event.anonymous_id
             if event.user_id is None:
@@ -142,6 +144,7 @@ class PartitionFold:
 
     def _forwarded(self, record: Record, events: list[Event]) -> None:
         key = record.draft.person or ""
+        self.counts["folded"] += len(events)
         for index, event in enumerate(events):
             self._event(key, event, index, record)
 
@@ -157,9 +160,9 @@ class PartitionFold:
         outcome = book.add(person, event, record.time, tau, hour)
         if outcome == REPEATED:
             self.counts["repeated"] += 1
+            self.counts["folded"] -= 1
             return None
         self.touched.add(key)
-        self.counts["folded"] += 1
         if event.seq is None and tau - event.occurred_at > DAY_MS:
             self.counts["beyond"] += 1
         if outcome != SETTLED:
@@ -213,6 +216,7 @@ class PartitionFold:
         self._list(link, ceil_hour(link.last_record + self.book.rules.forgotten_after_days * DAY_MS))
 
     def _send_on(self, user_id: str, event: Event, record: Record) -> None:
+        self.counts["folded"] -= 1
         if self._forward is None or self._forward[0] != user_id:
             self._flush_forward(record)
             self._forward = (user_id, [])
@@ -283,9 +287,11 @@ class PartitionFold:
         if record.draft.source is not None and not self._is_news(record.draft.source):
             return False
         body = json.loads(record.draft.value)
+        floor = self.state.tau // HOUR_MS - self.book.rules.window_hours + 1
         taken = self.state.take(int(body["number"]), str(body["toml"]))
         if taken:
             self.book = self.state.rulebook()
+            self.state.sweep_floor = floor
         return taken
 
     def reevaluate(self, key: str, record: Record) -> None:
@@ -294,6 +300,7 @@ class PartitionFold:
         if person is None:
             return
         self.touched.add(key)
+        forget_before(person, self.state.sweep_floor)
         person.scored = 0
         person.money = None
         occasion = Occasion(record.time, record.offset, _DEFINITIONS, actionable=False)

@@ -14,6 +14,7 @@ from processors.domain.money import Position as MoneyPosition
 from processors.domain.person import FAR_FUTURE, Link, Person, link_key
 from processors.domain.rules import HOUR_MS
 from processors.domain.stages import Stage
+from processors.domain.visits import recent_visits
 from processors.engine.changes import evidence_of, life_of, preference_of, rfc3339, tier_of
 from processors.engine.codec import decode_link, decode_person, decode_state
 from processors.engine.ports import StateStore
@@ -58,10 +59,11 @@ class Query:
             return None
         book = found[2]
         names = book.names.behaviours
-        hours = [
-            {"hour": rfc3339(hour * HOUR_MS), "counts": {names[n]: c for n, c in sorted(counts.items()) if c}}
-            for hour, counts in sorted(person.buckets.items())
-        ]
+        counts: dict[int, dict[str, int]] = {}
+        for place, count in person.buckets.items():
+            if count:
+                counts.setdefault(window.hour_of(place), {})[names[window.number_of(place)]] = count
+        hours = [{"hour": rfc3339(hour * HOUR_MS), "counts": found} for hour, found in counts.items()]
         changes = [
             {"version": one.version, "at": rfc3339(one.at), "from": one.old, "to": one.new, "confirmed": one.confirmed}
             for one in person.changes
@@ -125,7 +127,7 @@ def _describe(person: Person, book: Rulebook, state: PartitionState) -> dict[str
         "evidence": msgspec.to_builtins(evidence_of(person, book)),
         "positions": {} if person.money is None else _positions(person.money.positions),
         "milestones": {names[n]: rfc3339(at) for n, at in sorted(person.milestones.items())},
-        "visits_30_days": sum(person.visit_days.values()),
+        "visits_30_days": recent_visits(person, book.days.of(state.tau // HOUR_MS)),
         "last_visit": rfc3339(person.last_visit) if person.last_visit else None,
         "last_activity": rfc3339(last_activity(person)) if last_activity(person) else None,
         "last_place": person.place,

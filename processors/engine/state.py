@@ -8,7 +8,7 @@ from typing import NamedTuple
 from processors.domain.definitions import Definitions, DefinitionsError
 from processors.domain.document import parse
 from processors.domain.fold import Rulebook
-from processors.domain.matching import Names
+from processors.domain.matching import Names, TooManyNamesError
 
 
 class Position(NamedTuple):
@@ -41,6 +41,8 @@ class PartitionState:
     """How many persons are in each stage."""
     sweep: str | None = None
     """The last person that a definitions record at `position` has re-evaluated so far."""
+    sweep_floor: int = 0
+    """What that record re-evaluates counts from this hour on: what had left the window before it is gone."""
     outputs: int = 0
     """How many outputs were formed so far: the outbox's numbers."""
 
@@ -51,9 +53,8 @@ class PartitionState:
     def take(self, number: int, document: str) -> bool:
         """Put a document into force; return False, changing nothing, where it is not valid."""
         try:
-            definitions = parse(document)
-        except DefinitionsError:
+            self.names.learn(parse(document))
+        except (DefinitionsError, TooManyNamesError):
             return False
-        self.names.learn(definitions)
         self.definitions, self.document = number, document
         return True

@@ -9,7 +9,7 @@ from typing import Final
 from collector.wire.record import HOUR_MS, Draft, Kind
 from processors.engine.metrics import WorkerMetrics
 from processors.engine.ports import Clock, EventLog, LogMismatchError, Publisher, StateStore
-from processors.engine.unit import PartitionUnit
+from processors.engine.unit import SLICE, PartitionUnit
 
 _OUTBOX_BATCH: Final = 500
 
@@ -26,6 +26,8 @@ class WorkerOptions:
     """At most one tick in this time (architecture, section 4)."""
     tick_settle_ms: int = 2_000
     """How long after a whole hour, or after the last block, its timers may wait for blocks still under way."""
+    slice_persons: int = SLICE
+    """Persons committed at once where a silent week or new definitions move many."""
 
 
 class PartitionWorker:
@@ -55,7 +57,14 @@ class PartitionWorker:
             LogMismatchError: if the log no longer has, or does not yet have, the store's position.
         """
         acquired = await self._store.acquire(self.partition)
-        unit = PartitionUnit(self.partition, self._log.partitions, self._store, acquired, self._options.deployment)
+        unit = PartitionUnit(
+            self.partition,
+            self._log.partitions,
+            self._store,
+            acquired,
+            self._options.deployment,
+            size=self._options.slice_persons,
+        )
         first, end = await self._log.bounds(self.partition)
         if not first <= unit.position.offset <= end:
             msg = (

@@ -170,7 +170,7 @@ async def test_streams_end_before_the_server_stops(app: FastAPI, client: httpx.A
     assert (await client.get("/api/stages")).status_code == 200
 
 
-async def test_a_reader_that_takes_nothing_does_not_hold_up_the_others(
+async def test_a_reader_that_pauses_misses_nothing_and_holds_up_nobody(
     shop: Shop, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "QUEUE_CHANGES", 5)
