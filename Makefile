@@ -36,7 +36,7 @@ check: .venv/.dev ## lint, types, import rules, unit, property and contract test
 bench: .venv/.dev ## the benchmarks as a table; ARGS="NAME --json" one of them as JSON
 	@$(BIN)/python -m bench.run $(ARGS)
 
-docs: .venv/.dev ## write docs/settings.md and docs/metrics.md anew from the code
+docs: .venv/.dev ## write the generated pages of docs/ anew from the code
 	$(BIN)/python -m phasewatch.reference
 
 lock: .venv/.dev ## pin the newest versions that pyproject.toml allows

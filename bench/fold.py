@@ -6,7 +6,6 @@ Persons are in memory; what the store and the codec cost is measured with the wh
 from __future__ import annotations
 
 import gc
-import json
 import random
 import statistics
 import time
@@ -62,6 +61,7 @@ class Traffic:
         self._scattered = scattered
         self._seqs = [0] * people
         self._visitors = [self._rng.randrange(people) for _ in range(max(20, people // ACTIVE_SHARE))]
+        self._known = 0
         self._blocks = 0
         self._block_every_ms = 86_400_000 * EVENTS_A_BLOCK // (people * EVENTS_A_VISIT * VISITS_A_DAY)
 
@@ -78,15 +78,21 @@ class Traffic:
 
     def _next(self, at: int) -> Event:
         rng = self._rng
+        if self._known < self._people:  # everybody comes once before the visits begin
+            self._known += 1
+            return _event(rng, self._known - 1, self._number(self._known - 1), at)
         place = rng.randrange(len(self._visitors))
         if self._scattered or rng.random() < 1 / EVENTS_A_VISIT:
             self._visitors[place] = rng.randrange(self._people)
         person = self._visitors[place]
+        return _event(rng, person, self._number(person), at)
+
+    def _number(self, person: int) -> int:
         self._seqs[person] += 1
-        return _event(rng, person, self._seqs[person], at)
+        return self._seqs[person]
 
 
-def measure(people: int, *, scattered: bool = False, events: int = 100_000) -> dict[str, float]:
+def cpu_per_event(people: int, *, scattered: bool = False, events: int = 100_000) -> float:
     """Return the median CPU µs an event, decode and fold, at a number of people, everybody known before."""
     state = PartitionState(0, 1)
     document = (files("processors") / "definitions" / "fund-shop.toml").read_text(encoding="utf-8")
@@ -95,7 +101,7 @@ def measure(people: int, *, scattered: bool = False, events: int = 100_000) -> d
     traffic = Traffic(people, scattered=scattered)
     gc.set_threshold(100_000, 50, 100)
     samples = []
-    for size in [max(3 * people, events)] + [events] * ROUNDS:
+    for size in [people + events, *[events] * ROUNDS]:
         records = traffic.records(size)
         fold.outputs.clear()
         begun = time.process_time()
@@ -106,10 +112,26 @@ def measure(people: int, *, scattered: bool = False, events: int = 100_000) -> d
         samples.append((time.process_time() - begun) / size * 1e6)
         fold.listings.clear()
         fold.touched.clear()
-    return {"people": len(fold.people), "cpu_us_per_event": round(statistics.median(samples[1:]), 3)}
+    return round(statistics.median(samples[1:]), 3)
 
 
-if __name__ == "__main__":
-    for scattered in (False, True):
-        for people in (2_000, 200_000):
-            print(json.dumps({"scattered": scattered} | measure(people, scattered=scattered)), flush=True)
+def measure() -> dict[str, float]:
+    """Return the figures: in visits, and scattered, where every event is another person's; a loop as the yardstick."""
+    return {
+        "cpu_us_per_event_2000_people": cpu_per_event(2_000),
+        "cpu_us_per_event_200000_people": cpu_per_event(200_000),
+        "cpu_us_per_event_2000_people_scattered": cpu_per_event(2_000, scattered=True),
+        "cpu_us_per_event_200000_people_scattered": cpu_per_event(200_000, scattered=True),
+        "cpu_us_yardstick_10_additions": _yardstick(),
+    }
+
+
+def _yardstick() -> float:
+    """Return CPU µs of ten additions in a loop: how fast this machine runs Python right now."""
+    samples = []
+    for _ in range(ROUNDS):
+        begun, total = time.process_time(), 0
+        for number in range(1_000_000):
+            total += number
+        samples.append((time.process_time() - begun) * 10)
+    return round(statistics.median(samples), 3)

@@ -22,7 +22,10 @@ class Part:
     meaning: str
 
 
-PARTS: Final[dict[str, Part]] = {}
+PARTS: Final[dict[str, Part]] = {
+    "fold": Part("bench.fold", "decode and fold of one event, persons in memory"),
+    "embedded": Part("bench.embedded", "the embedded deployment on SQLite files"),
+}
 """Every benchmark by its name on the command line."""
 
 

@@ -16,6 +16,7 @@ from phasewatch.data_dir import now_ms, open_log, open_store
 from phasewatch.settings import Settings
 from processors.adapters.sqlite.log import SqliteLog
 from processors.adapters.sqlite.store import SqliteStore
+from processors.domain.rules import DAY_MS
 from processors.engine.metrics import WorkerMetrics
 from processors.engine.ports import FencedError, LogMismatchError, StoreUnavailableError
 from processors.engine.query import Query
@@ -24,6 +25,8 @@ from processors.engine.worker import PartitionWorker, WorkerOptions
 _WAIT_SECONDS: Final = 0.5
 """How long a worker with nothing to do waits for news before it looks at its timers."""
 _RETRY_SECONDS: Final = 1.0
+_CLEAN_EVERY_MS: Final = 3_600_000
+"""How often records past their retention are looked for."""
 
 _logger = structlog.get_logger(__name__)
 
@@ -88,7 +91,12 @@ class EmbeddedWorker:
                 self._stop.wait(_RETRY_SECONDS)
 
     async def _fold(self, log: SqliteLog, workers: list[PartitionWorker]) -> None:
+        cleaned = 0
         while not self._stop.is_set():
+            if now_ms() - cleaned > _CLEAN_EVERY_MS:
+                cleaned = now_ms()
+                keep = self._settings.log.retention_days * DAY_MS
+                await log.forget_before(cleaned - keep, [one.position.offset for one in workers])
             await log.news(0)
             folded = 0
             for one in workers:
@@ -125,15 +133,18 @@ async def acquire_all(
 
 
 async def ensure_definitions(log: SqliteLog, document: str | None = None) -> None:
-    """Hand definitions in where the log is empty: `document`, or the shipped ones."""
+    """Hand definitions in where the log is empty: `document`, or the shipped ones.
+
+    They stand before all time, so that history can still be imported after them.
+    """
     if (await log.bounds(0))[1] == 0:
-        await publish_definitions(log, document or shipped_definitions())
+        await publish_definitions(log, document or shipped_definitions(), clock=0)
 
 
-async def publish_definitions(log: SqliteLog, document: str) -> None:
-    """Hand a definitions document in at partition 0, whose fold numbers it and fans it out."""
+async def publish_definitions(log: SqliteLog, document: str, *, clock: int) -> None:
+    """Hand a definitions document in at partition 0, whose fold numbers it and fans it out, at `clock` (UTC ms)."""
     value = json.dumps({"definitions": document}, ensure_ascii=False).encode()
-    await log.append([(0, Draft(Kind.PUBLISH, now_ms(), value))])
+    await log.append([(0, Draft(Kind.PUBLISH, clock, value))])
 
 
 async def in_force_everywhere(query: Query, partitions: int) -> int:

@@ -153,8 +153,9 @@ class HistoryImport:
         await self._log.append(ticks)
         await self._catch_up()
         builder = BlockBuilder(self._log.partitions, max_bytes=_BLOCK_BYTES, imported=True)
+        now = self._clock()
         for read in batch:
-            event = _event(read, report)
+            event = _event(read, report, now)
             if event is not None:
                 builder.add(event, read.ts)
                 report.events += 1
@@ -163,7 +164,10 @@ class HistoryImport:
         report.hours += 1
 
 
-def _event(read: _Read, report: Report) -> Event | None:
+def _event(read: _Read, report: Report, now: int) -> Event | None:
+    if read.ts > now:
+        report.refuse(read.number, "its ts lies in the future; history is what has happened")
+        return None
     found = decode_native([read.raw], RequestFacts(SOURCE, read.trusted, read.ts))
     if found.rejections:
         rejection = found.rejections[0]

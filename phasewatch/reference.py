@@ -1,7 +1,8 @@
-"""The generated pages of the documentation: settings and metrics as the code declares them; `make docs` writes them."""
+"""The generated pages of the documentation, made from what the code declares; `make docs` writes them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Final, Protocol
 from pydantic.fields import FieldInfo
 
 from collector.settings import WriteKey
+from console import openapi
 from phasewatch.settings import Settings
 from phasewatch.settings_source import as_text, declared, describe, masked, sentence
+from processors.domain.stages import STAGE_RULES
+from processors.wire import json_schema
 
 __all__ = ["PAGES", "declared_metrics", "metrics_page", "settings_page", "write"]
 
@@ -124,12 +128,37 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"docs/settings.md": settings_page, "docs/metrics.md": metrics_page}
+def stages_page() -> str:
+    """Return docs/stages.md: the table of stage rules."""
+    lines = [
+        HEAD + "# Stages\n",
+        "The first row that holds is the stage; evaluated once after each event and once at each due hour (R5).",
+        "The numbers are those of the shipped definitions.\n",
+        "| # | when | stage |",
+        "| --- | --- | --- |",
+    ]
+    lines += [f"| {n} | {_cell(rule.when)} | `{rule.stage.value}` |" for n, rule in enumerate(STAGE_RULES, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def schema_page() -> str:
+    """Return the JSON Schema of a stage change."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "docs/settings.md": settings_page,
+    "docs/metrics.md": metrics_page,
+    "docs/stages.md": stages_page,
+    "docs/schemas/stage-change.json": schema_page,
+    "docs/openapi-console.json": openapi.document,
+}
 
 
 def write(root: Path = ROOT) -> None:
     """Write the generated pages below a checkout's root."""
     for name, page in PAGES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(page(), encoding="utf-8")
 
 

@@ -34,20 +34,18 @@ def money_of(facts: dict[Any, list[Any]], now: int, grace: int) -> Any:
     m = Plain(
         bought={f[0]: best[f] for f in stands if f[1] == "purchase"},
         closings={},
-        matured=set(),
+        matured={},
         stands=stands,
-        active=0,
     )
     for order, purchase in m.bought.items():
         ends = [(best[f].rank[0], best[f].trusted) for f in stands if f[:2] == (order, "redeem") and best[f].closes]
         due, too_late = purchase.matures_at, ceil(purchase.matures_at + grace)
         inside = [trusted for at, trusted in ends if at < too_late]
         if due <= now and all(at >= due for at, _ in ends) and (inside or now < due + grace):  # [14]
-            m.matured.add((order, "maturity"))
-            m.active = max(m.active, due)
+            m.matured[order, "maturity"] = due
             ends = [(due, any(inside)), *(end for end in ends if end[0] >= too_late)]
         m.closings[order] = ends
-    m.stands, m.held = stands | m.matured, {order for order, ends in m.closings.items() if not ends}
+    m.stands, m.held = stands | m.matured.keys(), {order for order, ends in m.closings.items() if not ends}
     m.sure = {order for order, v in m.bought.items() if v.trusted or order in vouched}
     m.last = {order: max([v.rank[0], *(at for at, _ in m.closings[order])]) for order, v in m.bought.items()}
     return m
@@ -125,7 +123,7 @@ class Oracle:
     def person(self, key: str, index: int) -> Any:
         p = Plain(life=self.where, index=index, version=0, stage="prospect", confirmed=True, elsewhere=False, facts={})
         p.active, p.recorded, p.visited, p.ever_sure, p.events, p.visits = 0, 0, -NEVER, False, [], []
-        p.summary, p.stood, p.caused, p.devices = [], set(), {}, {}
+        p.summary, p.stood, p.caused, p.devices = False, set(), {}, {}
         return self.people.get(key, p)
 
     def remembered(self, p: Any) -> tuple[dict[str, Any], list[str]]:
@@ -215,7 +213,7 @@ class Oracle:
         marked = total >= rules["preference_min_dwell_ms"] and -most * 100 > total * rules["preference_above_percent"]
         preference = {"category": best, "share": round(-most / total, 4)} if marked else None
         evidence = [{"behaviour": b, "count": n, "weight": -w / 1000} for w, b, n in weighted]
-        bought, m.active = bool(m.bought or p.summary), max(m.active, p.active)  # [21]
+        bought, m.active = bool(m.bought or p.summary), max([p.active, *m.matured.values()])  # [21]
         m.view = {"score": score / 1000, "decision_score": decision / 1000, "intent": intent, "tier": tier}
         m.view |= {"customer": "returning" if bought or p.ever_sure else "new", "preference": preference}
         m.view |= {"funds": "held" if m.held else "redeemed" if bought else "none", "evidence": evidence}
@@ -229,7 +227,7 @@ class Oracle:
             bought,
         )  # R5
         m.stage = next((stage for stage, here in zip(stages, holds, strict=True) if here), "prospect")
-        closed = all(p.summary) and all(sure for ends in m.closings.values() for _, sure in ends)
+        closed = all(sure for ends in m.closings.values() for _, sure in ends)
         m.confirmed = {"holding": bool(m.held & m.sure), "post_redemption": closed}.get(m.stage, True)
         m.forget = NEVER if bought else ceil(p.recorded + rules["forgotten_after_days"])  # [22]
         return m
@@ -239,9 +237,13 @@ class Oracle:
         p, rules, now, timer = self.people[key], self.rules, self.tau // HOUR_MS * HOUR_MS, cause["kind"] == "timer"
         grace, waits, ancient = rules["provisional_days"], rules["redeem_waits_days"], rules["summary_after_days"]
         m = money_of(p.facts, now, grace)
-        old = {o for o, ends in m.closings.items() if ends and m.last[o] < now - ancient}  # [18]
+        sure = {order for order, ends in m.closings.items() if ends and all(trusted for _, trusted in ends)}
+        old = {order for order in sure if m.last[order] < now - ancient}  # [18]
         late = {f for f, vs in p.facts.items() if f[1] == "redeem" and now >= vs[0].recorded + waits}  # [12]
-        p.summary += [all(sure for _, sure in m.closings[order]) for order in old]
+        p.summary, p.active = (
+            p.summary or bool(old),
+            max([p.active, *(m.matured.get((order, "maturity"), 0) for order in old)]),
+        )
         p.facts = {f: v for f, v in p.facts.items() if f[0] not in old and (f not in late or f[0] in m.bought)}
         m = self.look(p, other)
         if timer and now >= m.forget:
@@ -249,7 +251,7 @@ class Oracle:
             return
         gone = [f for f in p.stood - m.stands if (f in p.facts if len(f) == 3 else f[0] in m.held)]  # [17]
         gone.sort(key=lambda f: (p.caused.get(f, NEVER), f[0]))
-        begun = sorted(m.matured - p.stood)
+        begun = sorted(m.matured.keys() - p.stood)
         cause |= {"order_id": (gone + begun)[0][0]} if timer and gone + begun else {}  # [20]
         if (m.stage, m.confirmed) != (p.stage, p.confirmed):
             loud = other is None or other.version == 0 or other.stage != m.stage  # [32]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from phasewatch.data_dir import open_log, open_store, worker_lock
+from phasewatch.data_dir import now_ms, open_log, open_store, worker_lock
 from phasewatch.embedded import read_definitions
 from phasewatch.embedded_worker import acquire_all, in_force_everywhere, publish_definitions
 from phasewatch.errors import UsageError
@@ -43,7 +43,7 @@ def run_check(path: Path, *, as_json: bool) -> int:
             text = f"{path}:{problem.line}:{problem.column}: {problem.path}: {problem.message}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:
-        console.print(f"{path} is valid", markup=False)
+        console.print(f"{path} is valid", markup=False, highlight=False, soft_wrap=True)
     return 1 if problems else 0
 
 
@@ -52,7 +52,7 @@ def run_publish(settings: Settings, path: Path) -> int:
     document = read_definitions(path)
     with worker_lock(settings) as alone:
         number = asyncio.run(_publish(settings, document, alone=alone))
-    Console().print(f"{path} is in force as definitions {number}", markup=False)
+    Console().print(f"{path} is in force as definitions {number}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -60,7 +60,7 @@ async def _publish(settings: Settings, document: str, *, alone: bool) -> int:
     log, store = open_log(settings), open_store(settings)
     query = Query(store, log.partitions)
     try:
-        await publish_definitions(log, document)
+        await publish_definitions(log, document, clock=now_ms())
         if alone:
             await settle(await acquire_all(log, store, settings))
         else:

@@ -48,7 +48,7 @@ def import_with_progress(settings: Settings, file: Path, *, more_follows: bool, 
         + (f"; {report.refused:,} lines refused:" if report.refused else "")
     )
     for problem in report.problems:
-        console.print(f"  {problem}", markup=False, highlight=False)
+        console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
     return report
 
 

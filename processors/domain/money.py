@@ -146,7 +146,8 @@ class Ledger:
 
     orders: dict[str, Order] = field(default_factory=dict)
     summarised: int = 0
-    summary_confirmed: bool = True
+    summary_activity: int = 0
+    """Latest `matures_at` of a maturity closing among them."""
 
     def learn(self, said: Statement, *, trusted: bool, time: int) -> bool:
         """Take in a version of a fact; return False where the bound on orders kept it out."""
@@ -167,7 +168,7 @@ class Ledger:
     def settle(self, hour: int, rules: Rules) -> Money:
         """Drop redemptions that waited too long, summarise what is old, and return the money at `hour`."""
         money = Money(funds="redeemed" if self.summarised else "none", purchased=self.summarised > 0)
-        money.closings_confirmed = self.summary_confirmed
+        money.activity = self.summary_activity
         money.ever_confirmed = self.summarised > 0
         for order_id, order in list(self.orders.items()):
             position = assess(order, hour, rules)
@@ -176,8 +177,8 @@ class Ledger:
                 money.until = min(money.until, position.until)
                 continue
             if self._summarise(order_id, position, hour, rules):
-                money.closings_confirmed &= self.summary_confirmed
                 money.purchased = True
+                money.activity = max(money.activity, self.summary_activity)
                 continue
             _add(money, order_id, position, position.purchase)
         if any(not position.closings for position in money.positions.values()):
@@ -197,11 +198,12 @@ class Ledger:
         oldest = hour * HOUR_MS - rules.summary_after_days * DAY_MS
         if not position.closings or position.purchase is None or position.purchase.occurred_at >= oldest:
             return False
-        if any(closing.instant >= oldest for closing in position.closings):
+        if any(closing.instant >= oldest or not closing.confirmed for closing in position.closings):
             return False
         del self.orders[order_id]
         self.summarised += 1
-        self.summary_confirmed &= all(closing.confirmed for closing in position.closings)
+        matured = [closing.instant for closing in position.closings if closing.matured]
+        self.summary_activity = max(self.summary_activity, *matured, 0)
         return True
 
 

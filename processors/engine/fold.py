@@ -260,7 +260,7 @@ class PartitionFold:
         hour = self.state.tau // HOUR_MS
         occasion = Occasion(at * HOUR_MS, record.offset, _TIMER, actionable=not record.draft.imported)
         self.book.refresh(person, hour)
-        if forgotten_at(person, self.book.rules) <= hour:
+        if forgotten_at(person, self.book.rules) <= at:  # not τ's hour: it may be listed for less than what is due
             self._end(person, occasion)
         else:
             self._evaluate(person, occasion)

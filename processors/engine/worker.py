@@ -9,6 +9,7 @@ from typing import Final
 from collector.wire.record import HOUR_MS, Draft, Kind
 from processors.engine.metrics import WorkerMetrics
 from processors.engine.ports import Clock, EventLog, LogMismatchError, Publisher, StateStore
+from processors.engine.state import Position
 from processors.engine.unit import SLICE, PartitionUnit
 
 _OUTBOX_BATCH: Final = 500
@@ -74,6 +75,11 @@ class PartitionWorker:
             raise LogMismatchError(msg)
         self._unit = unit
         await self._publish()
+
+    @property
+    def position(self) -> Position:
+        """The place in the log up to which everything is folded and committed."""
+        return self._owned().position
 
     async def step(self) -> int:
         """Fold, commit and publish the next records; return how many there were.

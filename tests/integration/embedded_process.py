@@ -98,15 +98,12 @@ class EmbeddedProcess:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what the latest process has logged."""
-        text = self._output.read_text("utf-8")
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return _parsed(self._output)
 
     def complaints(self) -> list[dict[str, Any]]:
         """Return the warnings and errors of every process so far."""
-        levels = {"warning", "error", "critical"}
         outputs = [self.directory / f"up-{n}.log" for n in range(1, self._starts + 1)]
-        lines = [json.loads(line) for file in outputs for line in file.read_text("utf-8").splitlines()]
-        return [line for line in lines if line["level"] in levels]
+        return [line for output in outputs for line in _parsed(output) if line["level"] != "info"]
 
     def kill(self) -> None:
         """Kill -9."""
@@ -124,6 +121,13 @@ class EmbeddedProcess:
         """End it, however it is."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
+
+
+def _parsed(output: Path) -> list[dict[str, Any]]:
+    """Return the lines that were written whole; what is no JSON, such as a traceback, as an error."""
+    text = output.read_text("utf-8")
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    return [json.loads(line) if line[:1] == "{" else {"level": "error", "event": line} for line in lines]
 
 
 @contextmanager

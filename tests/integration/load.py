@@ -68,6 +68,7 @@ class Poster(threading.Thread):
         self._connection: http.client.HTTPConnection | None = None
 
     def run(self) -> None:
+        """Post until told to close."""
         for visit in itertools.count():
             self._visitor(visit)
             if self._closing.is_set():
@@ -86,7 +87,7 @@ class Poster(threading.Thread):
             counts.update(event["properties"]["meant"] for event in batch)
             first = batch[-1]
             owner = f"u:{first['user_id']}" if "user_id" in first else f"a:{first['anonymous_id']}"
-            self._closing.wait(self._rng.uniform(0, 0.05))
+            self._closing.wait(self._rng.uniform(0, 0.02))
         del counts[""]
         if owner:
             with self._tally.news:
@@ -108,7 +109,7 @@ class Poster(threading.Thread):
             yield False, self._interactions(anonymous | user, numbers)
 
     def _interactions(self, who: dict[str, str], numbers: Iterator[int] | None) -> Batch:
-        meant = self._rng.choices(list(BEHAVIOURS), k=self._rng.randrange(1, 9))
+        meant = self._rng.choices(list(BEHAVIOURS), k=self._rng.randrange(1, 16))
         return [self._event(BEHAVIOURS[name], name, who, numbers) for name in meant]
 
     def _event(
@@ -132,7 +133,8 @@ class Poster(threading.Thread):
             self._tally.failed()
             self._hang_up()
             time.sleep(0.04)  # a client that was refused tries again a little later
-        raise AssertionError("the collector did not come back")
+        msg = "the collector did not come back"
+        raise AssertionError(msg)
 
     def _post(self, batch: Batch, key: str) -> dict[str, Any] | None:
         """Return the answer to one try, None where there was none."""

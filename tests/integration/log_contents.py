@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections import Counter, defaultdict
@@ -13,8 +14,16 @@ from collector.wire.block import decode_events
 from collector.wire.event import Event
 from collector.wire.log_file import decode_headers
 from collector.wire.record import Kind, Record, read_headers
+from phasewatch.data_dir import now_ms
+from phasewatch.history import wait_for_fold
+from processors.adapters.sqlite.log import SqliteLog
 from processors.adapters.sqlite.store import SqliteStore
+from processors.engine.changes import rfc3339
 from processors.engine.query import Query
+from tests.oracle import run
+
+Changes = dict[str, list[dict[str, Any]]]
+FOLD_SECONDS = 60
 
 
 class LogContents:
@@ -49,13 +58,13 @@ class LogContents:
         """Return how many times each collected event stands in the log, by id."""
         return Counter(event.id for event in self.events())
 
-    def changes(self) -> tuple[dict[str, list[dict[str, Any]]], int]:
+    def changes(self) -> tuple[Changes, int]:
         """Return each person's changes without repeats, in the order of publication, and how many repeats there were.
 
         A repeat has the very bytes of the first.
         """
         first: dict[str, bytes] = {}
-        by_person: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        by_person: Changes = defaultdict(list)
         for value in self._changes:
             change = json.loads(value)
             if first.setdefault(change["id"], value) is value:
@@ -64,21 +73,56 @@ class LogContents:
                 assert first[change["id"]] == value
         return dict(by_person), len(self._changes) - len(first)
 
-    async def states(self, people: list[str]) -> dict[str, dict[str, Any] | None]:
-        """Return what the query API says of people, each with the sum of its behaviour counts as `counts`."""
+    async def states(self) -> dict[str, dict[str, Any]]:
+        """Return what the query shows of every person there is, each with the sum of its behaviour counts, `counts`."""
         store = SqliteStore(self.data / "states.sqlite")
         try:
             query = Query(store, self.partitions)
-            found: dict[str, dict[str, Any] | None] = {}
-            for key in people:
-                person = await query.person(key)
-                timeline = await query.timeline(key)
-                if person is not None and timeline is not None:
-                    counts: Counter[str] = Counter()
-                    for hour in timeline["hours"]:
-                        counts.update(hour["counts"])
-                    person |= {"counts": dict(counts)}
-                found[key] = person
+            found: dict[str, dict[str, Any]] = {}
+            for partition in range(self.partitions):
+                async for key, _ in store.people(partition):
+                    timeline = await query.timeline(key) or {"hours": []}
+                    counts = sum((Counter(hour["counts"]) for hour in timeline["hours"]), Counter())
+                    found[key] = (await query.person(key) or {}) | {"counts": dict(counts)}
             return found
         finally:
             store.close()
+
+
+def wait_until_folded(data: Path) -> None:
+    """Wait until a running process has folded and published everything that is in its log."""
+
+    async def wait() -> None:
+        log = SqliteLog(data / "log.sqlite", partitions=32, log_id="", clock=now_ms)
+        store = SqliteStore(data / "states.sqlite")
+        try:
+            async with asyncio.timeout(FOLD_SECONDS):
+                await wait_for_fold(log, store, Query(store, log.partitions))
+        finally:
+            store.close()
+            log.close()
+
+    asyncio.run(wait())
+
+
+def agrees_with_the_oracle(log: LogContents) -> tuple[Changes, int]:
+    """Assert that changes and states are what the oracle makes of the same records; return changes and repeats."""
+    expected = run(log.records)
+    changes, repeats = log.changes()
+    assert changes == expected.changes
+    for person, told in changes.items():
+        lives: dict[str, list[int]] = defaultdict(list)
+        for change in told:
+            lives[change["life"]].append(change["version"])
+        assert all(versions == list(range(1, len(versions) + 1)) for versions in lives.values())
+        latest = log.stages[person]
+        assert (None if latest is None else json.loads(latest)) == (None if told[-1]["to"] is None else told[-1])
+    found = asyncio.run(log.states())
+    states = {
+        person: {name: state[name] for name in expected.states.get(person, state)} for person, state in found.items()
+    }
+    readable = {
+        person: state | {"last_activity": rfc3339(state["last_activity"])} for person, state in expected.states.items()
+    }
+    assert states == readable
+    return changes, repeats

@@ -12,8 +12,11 @@ from collector.wire import log_file
 from collector.wire.log_file import Row
 from collector.wire.record import Draft, Kind, Record, UnreadableRecordError, read_headers
 from processors.engine.outputs import EVENTS, Output
-from processors.engine.ports import Clock, Unreadable
-from processors.wire import STAGE_CHANGES
+from processors.engine.ports import Clock, StoreUnavailableError, Unreadable
+from processors.wire import STAGE_CHANGES, STAGES
+
+_DELETED_AT_ONCE: Final = 1000
+"""Rows a transaction, so that the collector never waits long for the file."""
 
 _POLL_SECONDS: Final = 0.005
 """How often a waiting reader looks for news: one PRAGMA, some 5 µs."""
@@ -32,9 +35,16 @@ class SqliteLog:
         """Give up the file."""
         self._connection.close()
 
+    def _query(self, query: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(query, values)
+        except sqlite3.OperationalError as error:
+            msg = f"the log can't be read: {error}"
+            raise StoreUnavailableError(msg) from error
+
     async def read(self, partition: int, offset: int, most: int) -> list[Record | Unreadable]:
         """Return at most `most` records from `offset` on; an empty list at the end."""
-        rows = self._connection.execute(
+        rows = self._query(
             'SELECT "offset", append_time, headers, value FROM records'
             ' WHERE topic = ? AND "partition" = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?',
             (EVENTS, partition, offset, most),
@@ -43,7 +53,7 @@ class SqliteLog:
 
     async def bounds(self, partition: int) -> tuple[int, int]:
         """Return (first offset still there, offset that the next record will get)."""
-        first, last = self._connection.execute(
+        first, last = self._query(
             'SELECT min("offset"), max("offset") FROM records WHERE topic = ? AND "partition" = ?', (EVENTS, partition)
         ).fetchone()
         return (0, 0) if last is None else (first, last + 1)
@@ -55,7 +65,7 @@ class SqliteLog:
 
     def note(self, name: str) -> str | None:
         """Return what was noted under a name."""
-        found = self._connection.execute("SELECT value FROM log WHERE name = ?", (name,)).fetchone()
+        found = self._query("SELECT value FROM log WHERE name = ?", (name,)).fetchone()
         return None if found is None else str(found[0])
 
     async def publish(self, outputs: Sequence[Output]) -> None:
@@ -64,13 +74,39 @@ class SqliteLog:
 
     def _append(self, rows: Sequence[Row], notes: Mapping[str, str] | None = None) -> None:
         if rows or notes:
-            log_file.append(self._connection, rows, self._clock(), notes)
+            try:
+                log_file.append(self._connection, rows, self._clock(), notes)
+            except sqlite3.OperationalError as error:
+                msg = f"the log can't be written: {error}"
+                raise StoreUnavailableError(msg) from error
+
+    async def forget_before(self, instant: int, folded: Sequence[int]) -> None:
+        """Delete records appended before `instant` (UTC ms), of `events` only those below the offsets in `folded`.
+
+        The last record of each partition stays, as it tells the next offset; so does everybody's latest in `stages`.
+        """
+        for partition, offset in enumerate(folded):
+            self._delete(
+                'topic = ? AND "partition" = ? AND "offset" < ? AND append_time < ?',
+                (EVENTS, partition, offset - 1, instant),
+            )
+        last = 'SELECT max(id) FROM records WHERE topic != ? GROUP BY topic, "partition"'
+        self._delete(
+            f"topic NOT IN (?, ?) AND append_time < ? AND id NOT IN ({last})", (EVENTS, STAGES, instant, EVENTS)
+        )
+        latest = 'SELECT max(id) FROM records WHERE topic = ? GROUP BY "partition", key'
+        self._delete(f"topic = ? AND append_time < ? AND id NOT IN ({latest})", (STAGES, instant, STAGES))
+
+    def _delete(self, which: str, values: Sequence[object]) -> None:
+        query = f"DELETE FROM records WHERE id IN (SELECT id FROM records WHERE {which} LIMIT {_DELETED_AT_ONCE})"  # noqa: S608 - our own conditions
+        while self._query(query, values).rowcount == _DELETED_AT_ONCE:
+            pass
 
     async def news(self, timeout_seconds: float) -> bool:
         """Wait until another connection has written to the log; return False where none did in time."""
         deadline = asyncio.get_running_loop().time() + timeout_seconds
         while True:
-            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            (version,) = self._query("PRAGMA data_version").fetchone()
             if version != self._seen:
                 self._seen = version
                 return True
@@ -80,7 +116,7 @@ class SqliteLog:
 
     def latest(self, most_events: int) -> list[Record]:
         """Return the newest event blocks, the newest first, that hold some `most_events` events together."""
-        rows = self._connection.execute(
+        rows = self._query(
             'SELECT "partition", "offset", append_time, headers, value FROM records'
             " WHERE topic = ? ORDER BY id DESC LIMIT ?",
             (EVENTS, most_events),
@@ -99,13 +135,13 @@ class SqliteLog:
 
     def changes(self, after: int, most: int) -> list[tuple[int, bytes]]:
         """Return at most `most` (cursor, stage change) pairs after a cursor, oldest first."""
-        return self._connection.execute(
+        return self._query(
             "SELECT id, value FROM records WHERE topic = ? AND id > ? ORDER BY id LIMIT ?", (STAGE_CHANGES, after, most)
         ).fetchall()
 
     def cursor_at(self, instant: int) -> int:
         """Return the cursor after which everything published since `instant` (UTC ms) follows."""
-        (before,) = self._connection.execute(
+        (before,) = self._query(
             "SELECT max(id) FROM records WHERE topic = ? AND append_time < ?", (STAGE_CHANGES, instant)
         ).fetchone()
         return before or 0
