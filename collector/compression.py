@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
-import brotli  # type: ignore[import-untyped]
+import brotli
 import zstandard
 
 from collector.errors import TooLargeBodyError, UnknownEncodingError, UnreadableBodyError

@@ -53,14 +53,20 @@ def by_person(messages: Iterable[bytes]) -> dict[str, list[bytes]]:
 
 
 class Deployment:
-    """Log, store and workers in memory; `now` is the only clock."""
+    """Log, store and workers, in memory unless files are named; `now` is the only clock."""
 
     def __init__(
-        self, *, partitions: int = 32, start: int, definitions: str | None = None, path: str = ":memory:"
+        self,
+        *,
+        partitions: int = 32,
+        start: int,
+        definitions: str | None = None,
+        path: str = ":memory:",
+        store_path: str = ":memory:",
     ) -> None:
         self.now = start
         self.log = SqliteLog(path, partitions=partitions, log_id="test", clock=lambda: self.now)
-        self.store = SqliteStore(":memory:")
+        self.store = SqliteStore(store_path)
         self.query = Query(self.store, partitions)
         self.workers: list[PartitionWorker] = []
         self._definitions = shipped_definitions() if definitions is None else definitions

@@ -27,6 +27,7 @@ MAX_WEIGHT: Final = 1_000_000
 """In thousandths: no behaviour weighs more than 1,000."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+_PLACEHOLDER: Final = re.compile(r"(?<=/)\{([A-Za-z_][A-Za-z0-9_]*)\}(?=/|\Z)")
 _CONDITIONS: Final = ("path", "href_path", "text", "selector", "event", "property")
 _TABLES: Final = frozenset(
     {"fold", "name", "timezone", "categories", "category_paths", "rules", "behaviours", "milestones"}
@@ -45,7 +46,7 @@ def parse(text: str) -> Definitions:
         raise DefinitionsError([Problem(1, 1, "document", f"is longer than {MAX_DOCUMENT_CHARS} characters")])
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no TOML; or a number too long, or nesting too deep, for Python
         line, column = _toml_position(str(error), text)
         raise DefinitionsError([Problem(line, column, "document", f"is no TOML: {error}")]) from error
     return _Reader(text, document).read()
@@ -71,7 +72,7 @@ class _Reader:
         for key in document:
             if key not in _TABLES:
                 self._wrong((key,), f"is not known; known are {', '.join(sorted(_TABLES))}")
-        if document.get("fold") != FOLD:
+        if type(document.get("fold")) is not int or document["fold"] != FOLD:
             self._wrong(("fold",), f"must be {FOLD}, the version of the rules that this program folds under")
         categories = self._names(("categories",), document.get("categories", []), MAX_CATEGORIES)
         result = Definitions(
@@ -120,7 +121,7 @@ class _Reader:
     def _patterns(self, path: tuple[str | int, ...], values: object) -> tuple[str, ...]:
         texts = self._texts(path, values)
         for index, text in enumerate(texts):
-            if text and (not text.startswith("/") or re.search(r"[{}]", re.sub(r"(?<=/)\{\w+\}(?=/|\Z)", "", text))):
+            if text and not _is_path_pattern(text):
                 self._wrong((*path, index), f"{text!r} is no path pattern like /products/{{category}}")
         return texts
 
@@ -170,7 +171,8 @@ class _Reader:
                 self._wrong((table, index, "name"), f"{name!r} is no name: small letters, digits, _ and -, at most 64")
             elif name in seen:
                 self._wrong((table, index, "name"), f"{name!r} stands here twice")
-            seen.add(name)
+            else:
+                seen.add(name)
             yield read((table, index), entry)
 
     def _behaviour(self, path: tuple[str | int, ...], entry: dict[str, Any]) -> Behaviour:
@@ -186,7 +188,7 @@ class _Reader:
         for key in entry:
             if key not in _CONDITIONS and key != "type" and key not in others:
                 self._wrong((*path, key), f"is not known; known are {', '.join((*others, 'type', *_CONDITIONS))}")
-        if entry.get("type") not in EVENT_TYPES:
+        if str(entry.get("type")) not in EVENT_TYPES:
             where = (*path, "type") if "type" in entry else path
             self._wrong(where, f"type must be one of {', '.join(sorted(EVENT_TYPES))}, not {entry.get('type')!r}")
         properties = entry.get("property", {})
@@ -204,6 +206,13 @@ class _Reader:
                 (name, self._texts((*path, "property", name), values)) for name, values in properties.items()
             ),
         )
+
+
+def _is_path_pattern(text: str) -> bool:
+    """Return whether a text is a path whose placeholders, of different names, are whole segments."""
+    names = _PLACEHOLDER.findall(text)
+    plain = _PLACEHOLDER.sub("", text)
+    return text.startswith("/") and not re.search(r"[{}]", plain) and len(set(names)) == len(names)
 
 
 def _locate(text: str, path: tuple[str | int, ...]) -> tuple[int, int]:

@@ -177,8 +177,10 @@ def _trim(path: str) -> str:
 
 
 def _href_path(href: str | None) -> str:
+    if href is None:  # not the same as an empty link, which leads to the page itself
+        return ""
     try:
-        return _trim(urlsplit(href or "").path)
+        return _trim(urlsplit(href).path)
     except ValueError:  # such as an unclosed IPv6 bracket: a link that leads nowhere
         return ""
 

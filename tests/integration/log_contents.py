@@ -6,6 +6,8 @@ import asyncio
 import json
 import sqlite3
 from collections import Counter, defaultdict
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,12 @@ class LogContents:
             store.close()
 
 
+def _in_a_thread(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run on a loop in another thread: where a browser is steered, this one's runs already."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 def wait_until_folded(data: Path) -> None:
     """Wait until a running process has folded and published everything that is in its log."""
 
@@ -102,7 +110,7 @@ def wait_until_folded(data: Path) -> None:
             store.close()
             log.close()
 
-    asyncio.run(wait())
+    _in_a_thread(wait())
 
 
 def agrees_with_the_oracle(log: LogContents) -> tuple[Changes, int]:
@@ -117,7 +125,7 @@ def agrees_with_the_oracle(log: LogContents) -> tuple[Changes, int]:
         assert all(versions == list(range(1, len(versions) + 1)) for versions in lives.values())
         latest = log.stages[person]
         assert (None if latest is None else json.loads(latest)) == (None if told[-1]["to"] is None else told[-1])
-    found = asyncio.run(log.states())
+    found = _in_a_thread(log.states())
     states = {
         person: {name: state[name] for name in expected.states.get(person, state)} for person, state in found.items()
     }

@@ -18,6 +18,7 @@ import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from collector.admin import make_admin_app
 from collector.http import make_app
@@ -61,7 +62,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     path = tmp_path / "log.db"
     sink = SqliteSink.open(path, partitions=8, log_id="test", clock=clock)
     registry = CollectorRegistry()
-    keys = (WriteKey(name="web", key="pk"), WriteKey(name="ledger", key="sk", trusted=True))
+    keys = (WriteKey(name="web", key=SecretStr("pk")), WriteKey(name="ledger", key=SecretStr("sk"), trusted=True))
     app = make_app(CollectorSettings(keys=keys), sink, clock, registry=registry)
     public, admin = _listen(), _listen()
     ports = public.getsockname()[1], admin.getsockname()[1]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from collector.http import CollectorApp, make_app
 from collector.settings import CollectorSettings, WriteKey
@@ -23,10 +24,10 @@ NOW = 1_795_288_859_000
 """2026-11-21, the collector's clock in these tests, UTC milliseconds."""
 
 KEYS = (
-    WriteKey(name="web", key="pk"),
-    WriteKey(name="ledger", key="sk", trusted=True),
-    WriteKey(name="shop", key="pk-shop", origins=("https://shop.example",)),
-    WriteKey(name="demo", key="demo", demo=True),
+    WriteKey(name="web", key=SecretStr("pk")),
+    WriteKey(name="ledger", key=SecretStr("sk"), trusted=True),
+    WriteKey(name="shop", key=SecretStr("pk-shop"), origins=("https://shop.example",)),
+    WriteKey(name="demo", key=SecretStr("demo"), demo=True),
 )
 
 

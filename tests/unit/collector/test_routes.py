@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from collector.admin import make_admin_app
 from collector.http import make_app
@@ -19,6 +20,8 @@ from collector.settings import CollectorSettings, Limits, WriteKey
 from collector.sinks.sqlite import SqliteSink
 
 ORIGIN = {"origin": "https://shop.example", "authorization": "Bearer pk"}
+
+WEB_ONLY = (WriteKey(name="web", key=SecretStr("pk")),)
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/autocapture.js", "/healthz", "/nowhere", "*"])
@@ -75,7 +78,9 @@ async def test_the_script_is_served_with_a_tag(client: Any) -> None:
 
 
 async def test_renamed_paths(tmp_path: Path) -> None:
-    renamed = CollectorSettings(events_path="/e", autocapture_path="/a.js", keys=(WriteKey(name="web", key="pk"),))
+    renamed = CollectorSettings(
+        events_path="/e", autocapture_path="/a.js", keys=(WriteKey(name="web", key=SecretStr("pk")),)
+    )
     sink = SqliteSink.open(tmp_path / "log.db", partitions=1, log_id="x", clock=lambda: 0)
     app = make_app(renamed, sink, lambda: 0)
     assert (await _call(app, "GET", "/a.js"))[0] == 200
@@ -122,7 +127,9 @@ def _locked(path: Path) -> Any:
 
 
 async def test_a_queue_that_is_full_is_503(tmp_path: Path) -> None:
-    limits = CollectorSettings(queue_bytes=1024 * 1024, linger_ms=1000, keys=(WriteKey(name="web", key="pk"),))
+    limits = CollectorSettings(
+        queue_bytes=1024 * 1024, linger_ms=1000, keys=(WriteKey(name="web", key=SecretStr("pk")),)
+    )
     sink = SqliteSink.open(tmp_path / "log.db", partitions=1, log_id="x", clock=lambda: 0)
     app = make_app(limits, sink, lambda: 1_795_288_859_000)
     key = [(b"authorization", b"Bearer pk")]
@@ -135,7 +142,7 @@ async def test_a_queue_that_is_full_is_503(tmp_path: Path) -> None:
 
 
 async def test_a_slow_body_is_given_up(tmp_path: Path) -> None:
-    limits = CollectorSettings(limits=Limits(body_seconds=0.01), keys=(WriteKey(name="web", key="pk"),))
+    limits = CollectorSettings(limits=Limits(body_seconds=0.01), keys=WEB_ONLY)
     sink = SqliteSink.open(tmp_path / "log.db", partitions=1, log_id="x", clock=lambda: 0)
     app = make_app(limits, sink, lambda: 0)
     sent: list[Any] = []
@@ -217,7 +224,7 @@ async def _one(
 ) -> tuple[int, float | None]:
     sink = SqliteSink.open(file, partitions=2, log_id="x", clock=lambda: 0)
     registry = CollectorRegistry()
-    keys = (WriteKey(name="web", key="pk"), WriteKey(name="ledger", key="sk", trusted=True))
+    keys = (WriteKey(name="web", key=SecretStr("pk")), WriteKey(name="ledger", key=SecretStr("sk"), trusted=True))
     app = make_app(CollectorSettings(keys=keys, linger_ms=0), sink, lambda: 1_795_288_859_000, registry=registry)
     sent: list[Any] = []
 
