@@ -152,7 +152,7 @@ def describe(change: StageChange) -> Text:
     elif change.retracts:
         why = f"taken back: {change.retracts}"
     elif change.cause.order_id:
-        why = f"order {change.cause.order_id}" + ("" if change.confirmed else ", provisional")
+        why = f"order {change.cause.order_id}, {'confirmed' if change.confirmed else 'provisional'}"
     return Text.assemble(
         (f"{change.at[11:19]}  ", "dim"),
         f"{change.person[:12]:<13}",

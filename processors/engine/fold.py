@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 import msgspec
 
 from collector.wire.block import decode_events, encode_event
-from collector.wire.event import Event, routing_key
+from collector.wire.event import EVENT_TYPES, Event, routing_key
 from collector.wire.partition import partition_of
 from collector.wire.record import Draft, Kind, Record, UnreadableRecordError
 from processors.domain.due import forgotten_at, next_due
@@ -28,8 +29,34 @@ from processors.wire import STAGE_CHANGES, STAGES, Cause, StageChange, change_he
 LIVE_WITHIN_MS: Final = 120_000
 """A block appended within 2 minutes of its clock is live (architecture, section 4)."""
 
+_SOURCE: Final = re.compile(r"[0-9]+-[0-9]+/[0-9]+")
+
 _TIMER: Final = Cause("timer")
 _DEFINITIONS: Final = Cause("definitions")
+
+
+class _Claim(msgspec.Struct):
+    anonymous_id: str
+    user_id: str
+
+
+class _Document(msgspec.Struct):
+    number: int
+    toml: str
+
+
+class _Cut(msgspec.Struct):
+    top: int
+    next: int
+
+
+class _Request(msgspec.Struct):
+    definitions: str | msgspec.UnsetType = msgspec.UNSET
+    tiers: _Cut | None = None
+
+
+_BODIES: Final = {Kind.CLAIM: _Claim, Kind.DEFINITIONS: _Document, Kind.TIERS: _Cut, Kind.PUBLISH: _Request}
+"""What the value of a control record has to be; a transfer has a decoder of its own."""
 
 
 class PartitionFold:
@@ -72,10 +99,13 @@ class PartitionFold:
         self._due.extend(due)
         heapify(self._due)
 
-    def fire(self, hour: int, record: Record) -> None:
-        """Fire everything due at or before `hour`, in the order (due hour, person), before `record` is folded (R2)."""
+    def fire(self, hour: int, record: Record, last: tuple[int, str] | None = None) -> None:
+        """Fire everything due at or before `hour`, in the order (due hour, person), before `record` is folded (R2).
+
+        `last` is where a slice ends: what stands behind it waits, as others that are not loaded may stand before that.
+        """
         due = self._due
-        while due and due[0][0] <= hour:
+        while due and due[0][0] <= hour and (last is None or due[0] <= last):
             at, key = heappop(due)
             self.listings[at, key] = False
             self.state.tau = max(self.state.tau, at * HOUR_MS)
@@ -414,17 +444,32 @@ def read_block(record: Record) -> list[Event]:
         UnreadableRecordError: where the value is not what its kind says.
     """
     draft = record.draft
+    events: list[Event] = []
     try:
+        if draft.source is not None and not _SOURCE.fullmatch(draft.source):
+            msg = f"source {draft.source!r} is no partition-offset/index"
+            raise UnreadableRecordError(msg)  # noqa: TRY301 - to be named by its kind like all others
         if draft.kind in (Kind.EVENTS, Kind.FORWARD):
-            return decode_events(draft.value)
-        if draft.kind is Kind.TRANSFER:
+            events = decode_events(draft.value)
+            _check_events(draft, events)
+        elif draft.kind is Kind.TRANSFER:
             decode_transfer(draft.value)
-        elif draft.kind in (Kind.CLAIM, Kind.PUBLISH, Kind.DEFINITIONS, Kind.TIERS):
-            json.loads(draft.value)
+        elif draft.kind in _BODIES:
+            msgspec.json.decode(draft.value, type=_BODIES[draft.kind])
     except (msgspec.MsgspecError, ValueError) as error:
         msg = f"{draft.kind} record: {error}"
         raise UnreadableRecordError(msg) from error
-    return []
+    return events
+
+
+def _check_events(draft: Draft, events: list[Event]) -> None:
+    if draft.kind is Kind.FORWARD and (draft.person or "")[:2] != "u:":
+        msg = f"is for {draft.person}, which is no user"
+        raise UnreadableRecordError(msg)
+    for event in events:
+        if event.type not in EVENT_TYPES or (event.user_id is None and event.anonymous_id is None):
+            msg = f"event {event.id} has no known type, or no person"
+            raise UnreadableRecordError(msg)
 
 
 def keys_of(record: Record, events: list[Event]) -> set[str]:

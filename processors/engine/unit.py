@@ -108,7 +108,7 @@ class PartitionUnit:
         self.fold.start_unit()
         await self._load({key for _, key in due})
         self.fold.load_due(due)
-        self.fold.fire(hour, record)
+        self.fold.fire(hour, record, due[-1])
         position = self.fold.state.position
         self.fold.state.position = Position(position.offset, position.cursor + 1)
         await self._commit()

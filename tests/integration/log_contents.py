@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from collector.wire.block import decode_events
 from collector.wire.event import Event
@@ -24,6 +24,7 @@ from processors.engine.changes import rfc3339
 from processors.engine.query import Query
 from tests.oracle import run
 
+T = TypeVar("T")
 Changes = dict[str, list[dict[str, Any]]]
 FOLD_SECONDS = 60
 
@@ -75,8 +76,11 @@ class LogContents:
                 assert first[change["id"]] == value
         return dict(by_person), len(self._changes) - len(first)
 
-    async def states(self) -> dict[str, dict[str, Any]]:
+    def states(self) -> dict[str, dict[str, Any]]:
         """Return what the query shows of every person there is, each with the sum of its behaviour counts, `counts`."""
+        return _in_a_thread(self._states())
+
+    async def _states(self) -> dict[str, dict[str, Any]]:
         store = SqliteStore(self.data / "states.sqlite")
         try:
             query = Query(store, self.partitions)
@@ -91,7 +95,7 @@ class LogContents:
             store.close()
 
 
-def _in_a_thread(work: Coroutine[Any, Any, Any]) -> Any:
+def _in_a_thread(work: Coroutine[Any, Any, T]) -> T:
     """Run on a loop in another thread: where a browser is steered, this one's runs already."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
@@ -125,7 +129,7 @@ def agrees_with_the_oracle(log: LogContents) -> tuple[Changes, int]:
         assert all(versions == list(range(1, len(versions) + 1)) for versions in lives.values())
         latest = log.stages[person]
         assert (None if latest is None else json.loads(latest)) == (None if told[-1]["to"] is None else told[-1])
-    found = _in_a_thread(log.states())
+    found = log.states()
     states = {
         person: {name: state[name] for name in expected.states.get(person, state)} for person, state in found.items()
     }
