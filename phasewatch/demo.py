@@ -150,7 +150,7 @@ def describe(change: StageChange) -> Text:
     if change.merged_into:
         why = f"is {change.merged_into}"
     elif change.retracts:
-        why = f"taken back: {change.retracts}"
+        why = f"order {change.cause.order_id}, taken back" if change.cause.order_id else f"takes back {change.retracts}"
     elif change.cause.order_id:
         why = f"order {change.cause.order_id}, {'confirmed' if change.confirmed else 'provisional'}"
     return Text.assemble(

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import parse_qs, quote, unquote
+from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from phasewatch.shop import render
-from phasewatch.shop.catalogue import CATEGORIES, find, in_category
+from phasewatch.shop.catalogue import CATEGORIES, Product, find, in_category
 from phasewatch.shop.orders import Fact, Ledger, NotRecordedError, Order, OrderBook, State
 
 USER_COOKIE: Final = "shop_user"
@@ -111,11 +111,11 @@ class _Shop:
         if item is None or not _ORDER_ID.fullmatch(order_id):
             return RedirectResponse("/products", 303)
         if not user:
-            return RedirectResponse("/login", 303)
+            return RedirectResponse(f"/login?{_choice(item)}", 303)
         amount = form.get("amount", "").strip()
         if not _AMOUNT.fullmatch(amount):
             notice = "The amount must be a number above 0, such as 1000 or 1000.50."
-            return self._page(request, "New order", render.order_form(item, order_id, notice=notice), 400)
+            return self._page(request, "New order", render.order_form(item, order_id, amount, notice=notice), 400)
         known = self._book.get(order_id)
         if known is not None:
             return (
@@ -126,7 +126,7 @@ class _Shop:
             await self._ledger.state("purchase", order)
         except NotRecordedError as error:
             notice = f"The order was not placed: {error}. Nothing was bought; try again in a moment."
-            return self._page(request, "New order", render.order_form(item, order_id, notice=notice), 503)
+            return self._page(request, "New order", render.order_form(item, order_id, amount, notice=notice), 503)
         self._book.add(order)
         return self._page(request, "Order placed", render.order_placed(order))
 
@@ -153,13 +153,16 @@ class _Shop:
         return RedirectResponse("/account/holdings", 303)
 
     async def login(self, request: Request) -> Response:
-        return self._page(request, "Log in", render.login())
+        query = request.query_params
+        return self._page(request, "Log in", render.login(find(query.get("category", ""), query.get("product", ""))))
 
     async def log_in(self, request: Request) -> Response:
-        user = (await _form(request)).get("user", "").strip()[:64]
+        form = await _form(request)
+        user = form.get("user", "").strip()[:64]
         if not user:
             return RedirectResponse("/login", 303)
-        response = RedirectResponse("/account/holdings", 303)
+        item = find(form.get("category", ""), form.get("product", ""))
+        response = RedirectResponse("/account/holdings" if item is None else f"/orders/new?{_choice(item)}", 303)
         response.set_cookie(USER_COOKIE, quote(user, safe=""), httponly=True, samesite="lax")
         return response
 
@@ -177,6 +180,10 @@ class _Shop:
 
     async def not_found(self, request: Request, _error: Exception | None = None) -> Response:
         return self._page(request, "Not found", render.message("Not found", "There is no such page."), 404)
+
+
+def _choice(item: Product) -> str:
+    return urlencode({"category": item.category, "product": item.id})
 
 
 def _conflict() -> Response:

@@ -74,16 +74,22 @@ def product(item: Product) -> str:
     )
 
 
-def order_form(item: Product, order_id: str, *, notice: str = "") -> str:
-    """Return the form for an order; `notice` says what went wrong with the last try."""
+def order_form(item: Product, order_id: str, amount: str = "", *, notice: str = "") -> str:
+    """Return the form for an order; `notice` says what went wrong with the last try, `amount` what was typed."""
+    typed = escape(amount or str(item.minimum))
     return (
         f'{warning(notice)}<section class="panel"><h1>Invest in {escape(item.name)}</h1>'
         '<form method="post" action="/orders/new">'
-        f'<input type="hidden" name="order_id" value="{escape(order_id)}">'
+        f'<input type="hidden" name="order_id" value="{escape(order_id)}">{_product_fields(item)}'
+        f'<label>Amount in ¥ <input name="amount" inputmode="decimal" value="{typed}" required></label> '
+        '<button type="submit">Place order</button></form></section>'
+    )
+
+
+def _product_fields(item: Product) -> str:
+    return (
         f'<input type="hidden" name="category" value="{item.category}">'
         f'<input type="hidden" name="product" value="{item.id}">'
-        f'<label>Amount in ¥ <input name="amount" inputmode="decimal" value="{item.minimum}" required></label> '
-        '<button type="submit">Place order</button></form></section>'
     )
 
 
@@ -117,11 +123,12 @@ def _actions(order: Order) -> str:
     )
 
 
-def login() -> str:
-    """Return the login form: any name will do."""
+def login(item: Product | None) -> str:
+    """Return the login form: any name will do; `item` is what somebody was about to order."""
+    wanted = "" if item is None else _product_fields(item)
     return (
         '<section class="panel"><h1>Log in</h1><p class="soft">Any name will do, there is no password.</p>'
-        '<form method="post" action="/login"><label>Name <input name="user" maxlength="64" required></label> '
+        f'<form method="post" action="/login">{wanted}<label>Name <input name="user" maxlength="64" required></label> '
         '<button type="submit">Log in</button></form></section>'
     )
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Final
 
 from collector.wire import log_file
-from collector.wire.log_file import Row
+from collector.wire.log_file import REJECTED, Row
 from collector.wire.record import Draft, Kind, Record, UnreadableRecordError, read_headers
-from processors.engine.outputs import EVENTS, Output
+from processors.engine.outputs import EVENTS, SET_ASIDE, Output
 from processors.engine.ports import Clock, StoreUnavailableError, Unreadable
-from processors.wire import STAGE_CHANGES, STAGES
+from processors.wire import ENTERED, STAGE_CHANGES, STAGES
 
-_DELETED_AT_ONCE: Final = 1000
+_AGING: Final = (STAGE_CHANGES, *ENTERED.values(), REJECTED, SET_ASIDE)
+"""Topics of which only the latest days are kept; `stages` keeps everybody's latest."""
+
+_DELETED_AT_ONCE: Final = 500
 """Rows a transaction, so that the collector never waits long for the file."""
 
 _POLL_SECONDS: Final = 0.005
@@ -86,21 +89,33 @@ class SqliteLog:
         The last record of each partition stays, as it tells the next offset; so does everybody's latest in `stages`.
         """
         for partition, offset in enumerate(folded):
-            self._delete(
-                'topic = ? AND "partition" = ? AND "offset" < ? AND append_time < ?',
-                (EVENTS, partition, offset - 1, instant),
-            )
-        last = 'SELECT max(id) FROM records WHERE topic != ? GROUP BY topic, "partition"'
-        self._delete(
-            f"topic NOT IN (?, ?) AND append_time < ? AND id NOT IN ({last})", (EVENTS, STAGES, instant, EVENTS)
-        )
+            self._forget(EVENTS, partition, offset - 1, instant)
+            for topic in _AGING:
+                (last,) = self._query(
+                    'SELECT max("offset") FROM records WHERE topic = ? AND "partition" = ?', (topic, partition)
+                ).fetchone()
+                self._forget(topic, partition, last or 0, instant)
         latest = 'SELECT max(id) FROM records WHERE topic = ? GROUP BY "partition", key'
-        self._delete(f"topic = ? AND append_time < ? AND id NOT IN ({latest})", (STAGES, instant, STAGES))
+        superseded = f"SELECT id FROM records WHERE topic = ? AND append_time < ? AND id NOT IN ({latest})"  # noqa: S608 - no values in it
+        self._delete([one for (one,) in self._query(superseded, (STAGES, instant, STAGES)).fetchall()])
 
-    def _delete(self, which: str, values: Sequence[object]) -> None:
-        query = f"DELETE FROM records WHERE id IN (SELECT id FROM records WHERE {which} LIMIT {_DELETED_AT_ONCE})"  # noqa: S608 - our own conditions
-        while self._query(query, values).rowcount == _DELETED_AT_ONCE:
-            pass
+    def _forget(self, topic: str, partition: int, below: int, instant: int) -> None:
+        """Delete a partition's oldest records while they are below an offset and appended before an instant."""
+        while True:
+            oldest = self._query(
+                'SELECT id, append_time FROM records WHERE topic = ? AND "partition" = ? AND "offset" < ?'
+                ' ORDER BY "offset" LIMIT ?',
+                (topic, partition, below, _DELETED_AT_ONCE),
+            ).fetchall()
+            old = [one for one, append_time in oldest if append_time < instant]
+            self._delete(old)
+            if len(old) < _DELETED_AT_ONCE:
+                return
+
+    def _delete(self, ids: Sequence[int]) -> None:
+        for start in range(0, len(ids), _DELETED_AT_ONCE):
+            some = ids[start : start + _DELETED_AT_ONCE]
+            self._query(f"DELETE FROM records WHERE id IN ({','.join('?' * len(some))})", some)  # noqa: S608 - marks only
 
     async def news(self, timeout_seconds: float) -> bool:
         """Wait until another connection has written to the log; return False where none did in time."""
