@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,7 +20,7 @@ from processors.adapters.sqlite.log import SqliteLog
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.metrics import WorkerMetrics
 from processors.engine.outputs import Output
-from processors.engine.ports import Publisher
+from processors.engine.ports import Publisher, Unreadable
 from processors.engine.query import Query
 from processors.engine.worker import PartitionWorker, WorkerOptions, settle
 from processors.wire import STAGE_CHANGES
@@ -50,6 +50,13 @@ def by_person(messages: Iterable[bytes]) -> dict[str, list[bytes]]:
     for message in messages:
         found[json.loads(message)["person"]].append(message)
     return dict(found)
+
+
+def _origin_taken(record: Record | Unreadable, taken: list[int]) -> bool:
+    """Return whether the record that a derived one comes from is among the first so many of its partition."""
+    source = record.draft.source if isinstance(record, Record) else None
+    partition, offset = map(int, (source or "0--1/0").split("/")[0].split("-", 1))
+    return offset < taken[partition]
 
 
 class Deployment:
@@ -147,12 +154,17 @@ class Deployment:
         await self.settle()
 
     async def records(self) -> list[Record]:
-        """Return every record of the log, partition by partition, in order of offset."""
+        """Return every record of the log, each partition's in order of offset, and each after what it follows from."""
+        waiting = [deque(await self.log.read(n, 0, 1 << 60)) for n in range(self.log.partitions)]
         found: list[Record] = []
-        for partition in range(self.log.partitions):
-            for record in await self.log.read(partition, 0, 1 << 60):
-                assert isinstance(record, Record)
-                found.append(record)
+        taken = [0] * len(waiting)
+        while any(waiting):
+            for partition, queue in enumerate(waiting):
+                while queue and _origin_taken(queue[0], taken):
+                    record = queue.popleft()
+                    assert isinstance(record, Record)
+                    found.append(record)
+                    taken[partition] += 1
         return found
 
     def messages(self) -> dict[str, list[bytes]]:

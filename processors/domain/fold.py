@@ -47,7 +47,8 @@ class Rulebook:
         self.weights = self.matcher.weights
         self._looks, self._find = self.matcher.looks, self.matcher.meaning
         self.days = Days(definitions.timezone)
-        self._enough = self.rules.strong_above
+        self._enough, self._window = self.rules.strong_above, self.rules.window_hours
+        self._most = self.rules.events_remembered
         self._duplicate_ms = self.rules.duplicate_hours * HOUR_MS
         self._dwell_cap = self.rules.dwell_cap_minutes * 60_000
 
@@ -96,7 +97,7 @@ class Rulebook:
                 behaviours, weight, category, milestones = meanings[look(event)]
             except (KeyError, AttributeError):  # seen for the first time; no page, or no element
                 behaviours, weight, category, milestones = self._find(event)
-        in_window = counted > hour - self.rules.window_hours
+        in_window = counted > hour - self._window
         ms = 0
         if not in_window:
             behaviours = ()
@@ -113,7 +114,8 @@ class Rulebook:
                 person.decision_score += weight
         money = kind in MONEY_TYPES
         if not money:
-            if event.session_id is None or event.session_id != person.session:
+            session = event.session_id
+            if session is None or session != person.session:
                 visit(person, event, at, self.days, self.rules)
             if at > person.last_visit:  # noqa: PLR1730 - max() costs three times as much, here and below
                 person.last_visit = at
@@ -128,7 +130,7 @@ class Rulebook:
         if milestones:
             self._reach(person, milestones, occurred_at)
         remembered[event_id] = (tau, counted, behaviours, category, ms)
-        if len(remembered) > self.rules.events_remembered:
+        if len(remembered) > self._most:
             del remembered[next(iter(remembered))]
         if time > person.last_record:  # noqa: PLR1730
             person.last_record = time
@@ -151,8 +153,14 @@ class Rulebook:
         return device
 
     def _dwell(self, person: Person, event: Event, hour: int, category: int) -> int:
-        ms = max(0, min(dwell_ms(event), self._dwell_cap))
-        add_count(person.dwell, hour * NUMBERS + category, ms)
+        ms = dwell_ms(event)
+        if not 0 <= ms <= self._dwell_cap:
+            ms = 0 if ms < 0 else self._dwell_cap
+        key = hour * NUMBERS + category
+        if key in person.dwell:
+            person.dwell[key] += ms
+        else:
+            add_count(person.dwell, key, ms)
         return ms
 
     def _reach(self, person: Person, milestones: tuple[int, ...], occurred_at: int) -> None:
@@ -176,7 +184,7 @@ class Rulebook:
     def refresh(self, person: Person, hour: int) -> None:
         """Bring the derived fields of a person to `hour`: money, cut and scores."""
         money = person.money
-        if person.ledger is not None and (money is None or hour >= money.until):
+        if person.ledger is not None and (money is None or hour >= money.until or hour >= money.kept_until):
             money = person.money = person.ledger.settle(hour, self.rules)
             person.ever_confirmed |= money.ever_confirmed
         cut_hour = -1 if money is None or money.cut is None else money.cut // HOUR_MS

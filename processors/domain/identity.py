@@ -63,6 +63,8 @@ def _unite_visits(user: Person, anonymous: Person, rules: Rules) -> None:
     if anonymous.last_visit > user.last_visit:
         user.last_visit = anonymous.last_visit
         user.place = anonymous.place or user.place
+    else:
+        user.place = user.place or anonymous.place
     if anonymous.last_loose is not None:
         user.last_loose = max(anonymous.last_loose, user.last_loose or 0)
     user.session = None

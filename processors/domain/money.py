@@ -137,6 +137,8 @@ class Money:
     purchased: bool = False
     ever_confirmed: bool = False
     until: int = NEVER
+    kept_until: int = NEVER
+    """The hour at which the ledger drops or summarises something: at once, so that no cut of commits shows in it."""
     positions: dict[str, Position] = field(default_factory=dict)
 
 
@@ -173,7 +175,7 @@ class Ledger:
         for order_id, order in list(self.orders.items()):
             position = assess(order, hour, rules)
             if position.purchase is None:
-                self._drop_waiting(order_id, order, hour, rules)
+                money.kept_until = min(money.kept_until, self._drop_waiting(order_id, order, hour, rules))
                 money.until = min(money.until, position.until)
                 continue
             if self._summarise(order_id, position, hour, rules):
@@ -181,18 +183,27 @@ class Ledger:
                 money.activity = max(money.activity, self.summary_activity)
                 continue
             _add(money, order_id, position, position.purchase)
+            if position.closings and all(closing.confirmed for closing in position.closings):
+                last = max(position.purchase.occurred_at, *(closing.instant for closing in position.closings))
+                money.kept_until = min(money.kept_until, (last + rules.summary_after_days * DAY_MS) // HOUR_MS + 1)
         if any(not position.closings for position in money.positions.values()):
             money.funds = "held"
         elif money.purchased:
             money.funds = "redeemed"
         return money
 
-    def _drop_waiting(self, order_id: str, order: Order, hour: int, rules: Rules) -> None:
+    def _drop_waiting(self, order_id: str, order: Order, hour: int, rules: Rules) -> int:
+        """Drop the redemptions that waited too long; return the hour at which the next of them has."""
+        following = NEVER
         for redemption_id, fact in list(order.redeems.items()):
-            if hour >= ceil_hour(fact.first + rules.redeem_waits_days * DAY_MS):
+            ends = ceil_hour(fact.first + rules.redeem_waits_days * DAY_MS)
+            if hour >= ends:
                 del order.redeems[redemption_id]
+            else:
+                following = min(following, ends)
         if order.purchase is None and not order.redeems:
             del self.orders[order_id]
+        return following
 
     def _summarise(self, order_id: str, position: Position, hour: int, rules: Rules) -> bool:
         oldest = hour * HOUR_MS - rules.summary_after_days * DAY_MS

@@ -59,7 +59,7 @@ def visit(person: Person, event: Event, at: int, days: Days, rules: Rules) -> No
 
 def recent_visits(person: Person, today: int) -> int:
     """Return how many visits began on one of the 30 days that end with day `today` (proleptic ordinal)."""
-    return sum(count for day, count in person.visit_days.items() if today - VISIT_DAYS < day <= today)
+    return sum(count for day, count in person.visit_days.items() if day > today - VISIT_DAYS)
 
 
 def touch(person: Person, event: Event) -> None:

@@ -58,9 +58,9 @@ def _person(key: str, state: _PersonTuple) -> Person:
     )  # fmt: skip
 
 
-def encode_person(person: Person, oldest: int) -> bytes:
-    """Return a person's state; what is remembered from before stream time `oldest` (UTC ms) is left out (R7)."""
-    return _encoder.encode(_person_tuple(person, oldest))
+def encode_person(person: Person) -> bytes:
+    """Return a person's state: a function of the log alone, so nothing is left out by the time of the commit."""
+    return _encoder.encode(_person_tuple(person, 0))
 
 
 def decode_person(key: str, value: bytes) -> Person:

@@ -448,7 +448,7 @@ def read_block(record: Record) -> list[Event]:
     try:
         if draft.source is not None and not _SOURCE.fullmatch(draft.source):
             msg = f"source {draft.source!r} is no partition-offset/index"
-            raise UnreadableRecordError(msg)  # noqa: TRY301 - to be named by its kind like all others
+            raise UnreadableRecordError(msg)
         if draft.kind in (Kind.EVENTS, Kind.FORWARD):
             events = decode_events(draft.value)
             _check_events(draft, events)

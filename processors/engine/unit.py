@@ -158,23 +158,22 @@ class PartitionUnit:
         fold = self.fold
         first = fold.state.outputs
         fold.state.outputs += len(fold.outputs)
-        oldest = fold.state.tau - fold.book.rules.duplicate_hours * HOUR_MS
         commit = Commit(
             partition=fold.state.partition,
             token=self._token,
             expected=self._committed,
             position=fold.state.position,
             state=encode_state(fold.state),
-            people={key: self._encode(key, oldest) for key in fold.touched},
+            people={key: self._encode(key) for key in fold.touched},
             listings=dict(fold.listings),
             outputs=list(enumerate(fold.outputs, first)),
         )
         await self._store.commit(commit)
         self._committed = fold.state.position
 
-    def _encode(self, key: str, oldest: int) -> bytes | None:
+    def _encode(self, key: str) -> bytes | None:
         if key[0] == "l":
             link = self.fold.links.get(key)
             return None if link is None else encode_link(link)
         person: Person | None = self.fold.people.get(key)
-        return None if person is None else encode_person(person, oldest)
+        return None if person is None else encode_person(person)

@@ -10,8 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +47,14 @@ def phasewatch(*arguments: str | Path, cwd: Path, seconds: float = 60) -> subpro
 class EmbeddedProcess:
     """One `phasewatch up` on a data directory; started again it takes the same ports."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path) -> None:
         self.data = directory / "data"
         self.directory = directory
         ports = free_ports(3)
         self.collector, self.console, self.admin = (f"http://127.0.0.1:{port}" for port in ports)
         names = ("--port", "--console-port", "--admin-port")
         self._arguments = [word for pair in zip(names, map(str, ports), strict=True) for word in pair]
-        self._arguments += ["--data-dir", str(self.data), *options]
+        self._arguments += ["--data-dir", str(self.data)]
         self.environment: dict[str, str] = {}
         """Settings of the next start, as environment variables."""
         self._starts = 0
@@ -128,14 +127,3 @@ def _parsed(output: Path) -> list[dict[str, Any]]:
     text = output.read_text("utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines()
     return [json.loads(line) if line[:1] == "{" else {"level": "error", "event": line} for line in lines]
-
-
-@contextmanager
-def running(directory: Path, *options: str) -> Iterator[EmbeddedProcess]:
-    """Run a deployment as long as the context lasts."""
-    process = EmbeddedProcess(directory, *options)
-    try:
-        process.start()
-        yield process
-    finally:
-        process.close()

@@ -38,7 +38,7 @@ def kill_in_mid_load(process: EmbeddedProcess, tally: Tally, rng: random.Random)
         process.kill()
         return moment
     process.start()
-    if moment == "at an answer":
+    if moment == "at an answer":  # the worker is folding what was just answered
         tally.await_answers(rng.randrange(1, 80), 5)
     elif moment == "any time":
         time.sleep(rng.uniform(0, 0.7))
@@ -67,7 +67,7 @@ def test_thirty_kills(process: EmbeddedProcess) -> None:
     everything_acknowledged_is_there(log, tally)
     changes, repeats = agrees_with_the_oracle(log)
     seen = sum(map(len, changes.values()))
-    print(f"changes {seen} as the oracle expects, and {repeats} repeats")  # noqa: T201
+    print(f"changes expected and seen {seen}, repeats {repeats}")  # noqa: T201
     assert seen > 500
     assert {change["to"] for told in changes.values() for change in told} >= {"decision", "holding", None}
     each_event_counts_once(log, tally)

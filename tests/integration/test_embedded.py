@@ -244,8 +244,8 @@ def test_asking_a_running_and_a_stopped_one(process: EmbeddedProcess, client: ht
         assert "decision" in phasewatch("person", "u:anna", *where, cwd=tmp_path).stdout
         nobody = phasewatch("person", "nobody", *where, cwd=tmp_path)
         assert (nobody.returncode, nobody.stdout) == (1, "")
-        process.stop()
-    assert client.is_closed is False
+        if is_running:
+            assert process.stop()[0] == 0
 
 
 def test_definitions_take_effect_in_a_running_and_a_stopped_one(

@@ -1,0 +1,250 @@
+"""What every state store must do. Another backend joins by one more parameter of the fixture `opened`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from processors.adapters.sqlite.store import SqliteStore
+from processors.engine.outputs import Output
+from processors.engine.ports import Commit, FencedError, LogMismatchError, StateStore
+from processors.engine.state import Position
+
+START = Position()
+
+
+@dataclass
+class Opened:
+    """A store and, where the backend outlives it, a way to open the same one again."""
+
+    store: StateStore
+    again: Callable[[], StateStore] | None
+
+
+def _sqlite_file(directory: Path, closing: ExitStack) -> Opened:
+    def open_store() -> SqliteStore:
+        store = SqliteStore(directory / "state.db")
+        closing.callback(store.close)
+        return store
+
+    return Opened(open_store(), open_store)
+
+
+def _sqlite_memory(_: Path, closing: ExitStack) -> Opened:
+    store = SqliteStore(":memory:")
+    closing.callback(store.close)
+    return Opened(store, None)
+
+
+@pytest.fixture(params=[_sqlite_file, _sqlite_memory])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+    with ExitStack() as closing:
+        found: Opened = request.param(tmp_path, closing)
+        yield found
+
+
+@pytest.fixture
+def store(opened: Opened) -> StateStore:
+    return opened.store
+
+
+def output(number: int, value: bytes | None = b"{}") -> tuple[int, Output]:
+    headers = (("ce_id", f"0-0.0/{number}".encode()), ("user_id", "客户".encode()))
+    return number, Output("stage-changes", 3, "u:客户".encode(), headers, value)
+
+
+class Owner:
+    """Commits to partition 3, each time at the position where the commit before ended."""
+
+    def __init__(self, store: StateStore, token: str, position: Position = START) -> None:
+        self._store, self.token, self.position = store, token, position
+
+    def unit(self, **work: object) -> Commit:
+        after = Position(self.position.offset + 1)
+        fields = {"partition": 3, "token": self.token, "expected": self.position, "position": after, "state": b"s"}
+        return Commit(**(fields | work))  # type: ignore[arg-type]
+
+    async def commit(self, **work: object) -> None:
+        unit = self.unit(**work)
+        await self._store.commit(unit)
+        self.position = unit.position
+
+
+@pytest.fixture
+async def owner(store: StateStore) -> Owner:
+    return Owner(store, (await store.acquire(3)).token)
+
+
+async def everything(store: StateStore) -> tuple[object, ...]:
+    return (
+        await store.state(3),
+        [one async for one in store.people(3)],
+        await store.load(3, ["l:x"]),
+        await store.due(3, 1 << 40, 100),
+        await store.outbox(3, 100),
+    )
+
+
+async def test_it_stays_with_the_log_it_was_bound_to(opened: Opened) -> None:
+    await opened.store.bind("log-a", 32)
+    await opened.store.bind("log-a", 32)
+    reopened = opened.again() if opened.again else opened.store
+    with pytest.raises(LogMismatchError, match="log-a"):
+        await reopened.bind("log-b", 32)
+    with pytest.raises(LogMismatchError, match="32"):
+        await reopened.bind("log-a", 16)
+    await reopened.bind("log-a", 32)
+
+
+async def test_a_partition_that_nobody_has_committed_to_is_empty(store: StateStore) -> None:
+    assert await store.state(3) is None
+    assert (await store.acquire(3)).state is None
+    assert await everything(store) == (None, [], {}, [], [])
+    assert await store.first_due(3) is None
+
+
+async def test_acquiring_refuses_the_former_owner(store: StateStore, owner: Owner) -> None:
+    await owner.commit(state=b"one")
+    acquired = await store.acquire(3)
+    assert acquired.state == b"one"
+    assert acquired.token != owner.token
+    before = await everything(store)
+    with pytest.raises(FencedError):
+        await owner.commit(state=b"two", people={"u:1": b"1"}, listings={(7, "u:1"): True}, outputs=[output(0)])
+    assert await everything(store) == before
+    await Owner(store, acquired.token, owner.position).commit(state=b"two")
+    assert await store.state(3) == b"two"
+
+
+async def test_every_acquisition_has_a_token_of_its_own(store: StateStore) -> None:
+    """A number that counts up could be lost in a failover and given twice."""
+    assert len({(await store.acquire(3)).token for _ in range(5)}) == 5
+
+
+async def test_owners_of_other_partitions_are_not_refused(store: StateStore, owner: Owner) -> None:
+    await store.acquire(4)
+    await owner.commit()
+
+
+@pytest.mark.parametrize("expected", [Position(2), Position(0), Position(1, 1)])
+async def test_another_position_is_refused_and_nothing_is_changed(
+    store: StateStore, owner: Owner, expected: Position
+) -> None:
+    await owner.commit(people={"u:1": b"1"}, listings={(7, "u:1"): True}, outputs=[output(0)])
+    before = await everything(store)
+    with pytest.raises(FencedError):
+        await owner.commit(
+            expected=expected, people={"u:1": None, "u:2": b"2"}, listings={(7, "u:1"): False}, outputs=[output(1)]
+        )
+    assert await everything(store) == before
+    await owner.commit(outputs=[output(1)])
+
+
+async def test_a_position_is_an_offset_and_a_cursor(owner: Owner) -> None:
+    await owner.commit(position=Position(0, 1))
+    await owner.commit(position=Position(0, 2))
+    with pytest.raises(FencedError):
+        await owner.commit(expected=Position(0, 1))
+    await owner.commit(position=Position(1))
+
+
+async def test_a_partition_that_was_never_acquired_refuses(store: StateStore) -> None:
+    with pytest.raises(FencedError):
+        await Owner(store, "").commit()
+
+
+async def test_it_loads_what_was_written_and_not_what_was_deleted(store: StateStore, owner: Owner) -> None:
+    await owner.commit(people={"u:1": b"1", "a:2": b"2", "l:2": b"link", "u:客户\0 x": b"\x00\xff"})
+    await owner.commit(people={"u:1": b"1b", "a:2": None, "u:never": None})
+    assert await store.load(3, ["u:1", "a:2", "l:2", "u:客户\0 x", "u:3"]) == {
+        "u:1": b"1b",
+        "l:2": b"link",
+        "u:客户\0 x": b"\x00\xff",
+    }
+    assert await store.load(3, []) == {}
+    assert await store.load(4, ["u:1"]) == {}
+
+
+async def test_it_loads_more_keys_than_one_query_takes(store: StateStore, owner: Owner) -> None:
+    people = {f"u:{n}": b"%d" % n for n in range(1500)}
+    await owner.commit(people=people)
+    assert await store.load(3, [*people, "u:none"]) == people
+
+
+async def test_what_is_due_comes_in_the_order_of_hour_and_code_points(store: StateStore, owner: Owner) -> None:
+    """Code points, not UTF-16 units: U+FF5E stands before U+1F600."""
+    keys = ["a:Z", "a:a", "l:x", "u:\uff5e", "u:\U0001f600"]
+    await owner.commit(listings={(hour, key): True for key in reversed(keys) for hour in (9, 100)})
+    await owner.commit(listings={(10, "u:1"): True})
+    listed = [*((9, key) for key in keys), (10, "u:1"), *((100, key) for key in keys)]
+    assert await store.due(3, 100, 100) == listed
+    assert await store.due(3, 99, 100) == listed[:6]
+    assert await store.due(3, 100, 2) == listed[:2]
+    assert await store.due(3, 8, 100) == []
+    assert await store.due(4, 100, 100) == []
+    assert await store.first_due(3) == 9
+
+
+async def test_what_is_struck_off_is_no_longer_due(store: StateStore, owner: Owner) -> None:
+    await owner.commit(listings={(9, "u:1"): True, (9, "u:2"): True, (12, "u:1"): True})
+    await owner.commit(listings={(9, "u:1"): False, (9, "u:9"): False, (12, "u:1"): True})
+    assert await store.due(3, 100, 100) == [(9, "u:2"), (12, "u:1")]
+    await owner.commit(listings={(9, "u:2"): False})
+    assert await store.first_due(3) == 12
+
+
+async def test_a_scan_walks_the_persons_and_leaves_the_links_out(store: StateStore, owner: Owner) -> None:
+    keys = ["a:", "a:1", "a:l:", "u:1", "u:\uff5e", "u:\U0001f600"]
+    await owner.commit(people=dict.fromkeys([*reversed(keys), "l:1", "l:\uff5e"], b"x"))
+    assert await store.scan(3, "", 100) == keys
+    assert await store.scan(3, "", 2) == keys[:2]
+    assert await store.scan(3, "a:1", 2) == keys[2:4]
+    assert await store.scan(3, "a:2", 100) == keys[2:]
+    assert await store.scan(3, keys[-1], 100) == []
+    assert await store.scan(4, "", 100) == []
+
+
+async def test_people_yields_every_person_with_its_value(store: StateStore, owner: Owner) -> None:
+    people = {f"u:{n:04}": b"%d" % n for n in range(1200)}
+    await owner.commit(people=people | {"l:1": b"link"})
+    found = [one async for one in store.people(3)]
+    assert len(found) == len(people)
+    assert dict(found) == people
+
+
+async def test_the_outbox_keeps_order_until_it_is_trimmed(store: StateStore, owner: Owner) -> None:
+    await owner.commit(outputs=[output(n) for n in range(8)])
+    await owner.commit(outputs=[output(8), output(9, None), output(10, b"")])
+    all_of_them = [*(output(n) for n in range(9)), output(9, None), output(10, b"")]
+    assert await store.outbox(3, 100) == all_of_them
+    assert await store.outbox(3, 4) == all_of_them[:4]
+    await store.trim(3, 3)
+    assert await store.outbox(3, 4) == all_of_them[4:8]
+    await store.trim(3, 1)
+    await store.trim(4, 100)
+    assert await store.outbox(3, 100) == all_of_them[4:]
+    await store.trim(3, 10)
+    assert await store.outbox(3, 100) == []
+    await owner.commit(outputs=[output(11)])
+    assert await store.outbox(3, 100) == [output(11)]
+
+
+async def test_the_outbox_gives_headers_and_missing_keys_back(store: StateStore, owner: Owner) -> None:
+    bare = Output("events", 0, None, (), None)
+    await owner.commit(outputs=[(0, bare), output(1)])
+    assert await store.outbox(3, 10) == [(0, bare), output(1)]
+
+
+async def test_another_owner_finds_what_the_first_one_left(opened: Opened, owner: Owner) -> None:
+    await owner.commit(state=b"one", people={"u:1": b"1"}, listings={(5, "u:1"): True}, outputs=[output(0)])
+    before = await everything(opened.store)
+    reopened = opened.again() if opened.again else opened.store
+    acquired = await reopened.acquire(3)
+    assert acquired.state == b"one"
+    assert await everything(reopened) == before
+    await Owner(reopened, acquired.token, owner.position).commit(outputs=[output(1)])
+    assert await opened.store.outbox(3, 10) == [output(0), output(1)]
