@@ -14,7 +14,8 @@ from importlib.resources import files
 from collector.wire.block import encode_event
 from collector.wire.event import Element, Event, Page
 from collector.wire.record import HOUR_MS, Draft, Kind, Record
-from processors.engine.fold import PartitionFold, read_block
+from processors.engine.fold import PartitionFold
+from processors.engine.records import read_block
 from processors.engine.state import PartitionState
 
 START_MS = 490_000 * HOUR_MS

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import msgspec
@@ -19,7 +19,7 @@ from collector.decode.times import occurred_at, quoted, read_time
 from collector.errors import TooLargeBodyError, UnreadableBodyError
 from collector.masking import mask_url
 from collector.settings import Limits
-from collector.wire.event import EVENT_TYPES, MONEY_TYPES, NO_PROPERTIES, Context, Element, Event, Page
+from collector.wire.event import EVENT_TYPES, MONEY_TYPES, NO_PROPERTIES, Context, Element, Event, EventType, Page
 
 Id = str | int | None
 
@@ -204,7 +204,7 @@ class _Decoder:
             raise RejectedEventError(Reason.MALFORMED, ".name", "is missing; a custom event needs one")
         return Event(
             id=event_id,
-            type=kind,
+            type=cast("EventType", kind),
             occurred_at=self._occurred_at(kind, ts),
             received_at=self.request.received_at,
             ts=ts,

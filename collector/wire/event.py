@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, get_args
 
 import msgspec
 
 MONEY_TYPES: Final = frozenset({"purchase", "redeem", "purchase_cancelled", "redeem_cancelled"})
 """Types that state a fact about money (R4); every other type is an interaction (R6)."""
 
-EVENT_TYPES: Final = frozenset({"page", "click", "change", "submit", "dwell", "identify", "custom"}) | MONEY_TYPES
+EventType = Literal[
+    "page",
+    "click",
+    "change",
+    "submit",
+    "dwell",
+    "identify",
+    "custom",
+    "purchase",
+    "redeem",
+    "purchase_cancelled",
+    "redeem_cancelled",
+]
+
+EVENT_TYPES: Final[frozenset[str]] = frozenset(get_args(EventType))
 """Every type an event may have (contract, native event)."""
 
 DEFAULT_SITE: Final = "default"
@@ -53,7 +67,7 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     """
 
     id: str
-    type: str
+    type: EventType
     occurred_at: int
     received_at: int
     ts: int | None = None

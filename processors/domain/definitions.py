@@ -70,3 +70,7 @@ class DefinitionsError(ValueError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class NewerFoldError(DefinitionsError):
+    """A document asks for rules that this program does not know: a worker that meets it stops (architecture, 7)."""

@@ -10,7 +10,15 @@ from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from collector.wire.event import EVENT_TYPES
-from processors.domain.definitions import Behaviour, Definitions, DefinitionsError, Milestone, Pattern, Problem
+from processors.domain.definitions import (
+    Behaviour,
+    Definitions,
+    DefinitionsError,
+    Milestone,
+    NewerFoldError,
+    Pattern,
+    Problem,
+)
 from processors.domain.rules import RULE_NAMES, SCORES, Rules
 
 _T = TypeVar("_T")
@@ -18,11 +26,15 @@ _T = TypeVar("_T")
 FOLD: Final = 1
 """The version of the rules' code; a document that asks for another one is refused."""
 
+NEWER_FOLD: Final = f"asks for newer rules than {FOLD}, the newest known to this program: install a newer release"
+
 MAX_DOCUMENT_CHARS: Final = 256 * 1024
 MAX_BEHAVIOURS: Final = 200
 MAX_CATEGORIES: Final = 200
 MAX_TEXT_CHARS: Final = 1000
 MAX_RULE: Final = 1_000_000_000
+MAX_DAYS: Final = 10_000
+"""No rule reaches further than 27 years; beyond it a due hour would be no date any more."""
 MAX_WEIGHT: Final = 1_000_000
 """In thousandths: no behaviour weighs more than 1,000."""
 
@@ -72,6 +84,8 @@ class _Reader:
         for key in document:
             if key not in _TABLES:
                 self._wrong((key,), f"is not known; known are {', '.join(sorted(_TABLES))}")
+        if type(document.get("fold")) is int and document["fold"] > FOLD:
+            raise NewerFoldError([Problem(*_locate(self._text, ("fold",)), "fold", NEWER_FOLD)])
         if type(document.get("fold")) is not int or document["fold"] != FOLD:
             self._wrong(("fold",), f"must be {FOLD}, the version of the rules that this program folds under")
         categories = self._names(("categories",), document.get("categories", []), MAX_CATEGORIES)
@@ -139,8 +153,8 @@ class _Reader:
                 self._wrong(("rules", name), f"is not known; known are {', '.join(RULE_NAMES)}")
             elif name in SCORES:
                 found[name] = self._thousandths(("rules", name), value)
-            elif isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RULE:
-                self._wrong(("rules", name), f"must be a whole number above 0, not {value!r}")
+            elif isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _most(name):
+                self._wrong(("rules", name), f"must be a whole number from 1 to {_most(name)}, not {value!r}")
             else:
                 found[name] = value
         return Rules(**found)
@@ -213,6 +227,12 @@ def _is_path_pattern(text: str) -> bool:
     names = _PLACEHOLDER.findall(text)
     plain = _PLACEHOLDER.sub("", text)
     return text.startswith("/") and not re.search(r"[{}]", plain) and len(set(names)) == len(names)
+
+
+def _most(name: str) -> int:
+    """Return the largest value of a rule, by the unit that its name ends with."""
+    units = {"days": MAX_DAYS, "hours": MAX_DAYS * 24, "minutes": MAX_DAYS * 24 * 60, "percent": 100}
+    return units.get(name.rsplit("_", 1)[-1], MAX_RULE)
 
 
 def _locate(text: str, path: tuple[str | int, ...]) -> tuple[int, int]:

@@ -117,16 +117,14 @@ class Rulebook:
             session = event.session_id
             if session is None or session != person.session:
                 visit(person, event, at, self.days, self.rules)
+            if occurred_at < person.activity or event.context is not None or person.first_touch is None:
+                touch(person, event)
             if at > person.last_visit:  # noqa: PLR1730 - max() costs three times as much, here and below
                 person.last_visit = at
             if kind == "dwell" and in_window:
                 ms = self._dwell(person, event, counted, category)
-        if occurred_at >= person.activity:
+        if occurred_at > person.activity:  # noqa: PLR1730
             person.activity = occurred_at
-            if event.context is not None or person.first_touch is None:
-                touch(person, event)
-        else:
-            touch(person, event)
         if milestones:
             self._reach(person, milestones, occurred_at)
         remembered[event_id] = (tau, counted, behaviours, category, ms)
@@ -250,7 +248,8 @@ def _confirmed(stage: str, money: Money | None) -> bool:
 
 def note_change(person: Person, order_id: str | None, event: Event | None, evaluation: Evaluation) -> None:
     """Remember a published change as the first one of the fact and of the maturity closings that caused it."""
-    change = Change(person.version, evaluation.stage)
+    carried = evaluation.stage != person.published or evaluation.confirmed
+    change = Change(person.version, evaluation.stage if carried else "")
     for order in evaluation.turn.appeared.values():
         if order.maturity_change is None:
             order.maturity_change = change

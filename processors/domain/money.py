@@ -19,7 +19,7 @@ MAX_ORDERS: Final = 512
 
 
 class Change(NamedTuple):
-    """The first change a fact caused: its version within the life, and the stage it led to."""
+    """The first change a fact caused: its version within the life, and the stage whose topic carried it, if one did."""
 
     version: int
     stage: str

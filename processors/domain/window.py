@@ -58,15 +58,14 @@ def rescore(person: Person, hour: int, cut_hour: int, weights: Mapping[int, int]
 
 def expire(person: Person, hour: int, weights: Mapping[int, int], rules: Rules) -> None:
     """Take what has left the window at `hour` out of the sums: the same as summing anew, at the cost of what leaves."""
-    floor = place(hour - rules.window_hours + 1, 0)
+    floor = (hour - rules.window_hours + 1) * NUMBERS
     dwell, buckets = person.dwell, person.buckets
     while dwell and (oldest := next(iter(dwell))) < floor:
         del dwell[oldest]
-    after = place(person.cut_hour + 1, 0)
     while buckets and (oldest := next(iter(buckets))) < floor:
         weight = weights.get(oldest % NUMBERS, 0) * buckets.pop(oldest)
         person.score -= weight
-        if oldest >= after:
+        if oldest // NUMBERS > person.cut_hour:
             person.decision_score -= weight
     person.scored = hour
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-import msgspec
-
-from collector.wire.block import decode_events, encode_event
-from collector.wire.event import EVENT_TYPES, Event, routing_key
+from collector.wire.block import encode_event
+from collector.wire.event import Event
 from collector.wire.partition import partition_of
-from collector.wire.record import Draft, Kind, Record, UnreadableRecordError
+from collector.wire.record import Draft, Kind, Record
 from processors.domain.due import forgotten_at, next_due
 from processors.domain.fold import MONEY, REPEATED, SETTLED, Evaluation, note_change
 from processors.domain.identity import unite
@@ -29,34 +26,8 @@ from processors.wire import STAGE_CHANGES, STAGES, Cause, StageChange, change_he
 LIVE_WITHIN_MS: Final = 120_000
 """A block appended within 2 minutes of its clock is live (architecture, section 4)."""
 
-_SOURCE: Final = re.compile(r"[0-9]+-[0-9]+/[0-9]+")
-
 _TIMER: Final = Cause("timer")
 _DEFINITIONS: Final = Cause("definitions")
-
-
-class _Claim(msgspec.Struct):
-    anonymous_id: str
-    user_id: str
-
-
-class _Document(msgspec.Struct):
-    number: int
-    toml: str
-
-
-class _Cut(msgspec.Struct):
-    top: int
-    next: int
-
-
-class _Request(msgspec.Struct):
-    definitions: str | msgspec.UnsetType = msgspec.UNSET
-    tiers: _Cut | None = None
-
-
-_BODIES: Final = {Kind.CLAIM: _Claim, Kind.DEFINITIONS: _Document, Kind.TIERS: _Cut, Kind.PUBLISH: _Request}
-"""What the value of a control record has to be; a transfer has a decoder of its own."""
 
 
 class PartitionFold:
@@ -78,6 +49,7 @@ class PartitionFold:
         self._deployment = deployment
         self._due: list[tuple[int, str]] = []
         self._derived = 0
+        self._hour = 0
         self._forward: tuple[str, list[bytes]] | None = None
 
     def start_unit(self) -> None:
@@ -117,6 +89,7 @@ class PartitionFold:
     def fold(self, record: Record, events: list[Event] | None) -> None:
         """Fold one record; `events` are its block's, already decoded. Timers must have fired before."""
         self.state.tau = max(self.state.tau, record.time)
+        self._hour = self.state.tau // HOUR_MS
         self._derived = 0
         draft = record.draft
         if draft.source is None or self._is_news(draft.source):
@@ -180,8 +153,7 @@ class PartitionFold:
 
     def _event(self, key: str, event: Event, index: int, record: Record) -> Person | None:
         """Fold an event into the person `key`; return the person, or None where the event is a repeat."""
-        book, tau = self.book, self.state.tau
-        hour = tau // HOUR_MS
+        book, tau, hour = self.book, self.state.tau, self._hour
         person = self.people.get(key)
         if person is None:
             person = self._born(key, record.offset, index)
@@ -435,56 +407,3 @@ class PartitionFold:
 
     def _oldest_remembered(self) -> int:
         return self.state.tau - self.book.rules.duplicate_hours * HOUR_MS
-
-
-def read_block(record: Record) -> list[Event]:
-    """Return the events of a record's block; an empty list for a record that carries none.
-
-    Raises:
-        UnreadableRecordError: where the value is not what its kind says.
-    """
-    draft = record.draft
-    events: list[Event] = []
-    try:
-        if draft.source is not None and not _SOURCE.fullmatch(draft.source):
-            msg = f"source {draft.source!r} is no partition-offset/index"
-            raise UnreadableRecordError(msg)
-        if draft.kind in (Kind.EVENTS, Kind.FORWARD):
-            events = decode_events(draft.value)
-            _check_events(draft, events)
-        elif draft.kind is Kind.TRANSFER:
-            decode_transfer(draft.value)
-        elif draft.kind in _BODIES:
-            msgspec.json.decode(draft.value, type=_BODIES[draft.kind])
-    except (msgspec.MsgspecError, ValueError) as error:
-        msg = f"{draft.kind} record: {error}"
-        raise UnreadableRecordError(msg) from error
-    return events
-
-
-def _check_events(draft: Draft, events: list[Event]) -> None:
-    if draft.kind is Kind.FORWARD and (draft.person or "")[:2] != "u:":
-        msg = f"is for {draft.person}, which is no user"
-        raise UnreadableRecordError(msg)
-    for event in events:
-        if event.type not in EVENT_TYPES or (event.user_id is None and event.anonymous_id is None):
-            msg = f"event {event.id} has no known type, or no person"
-            raise UnreadableRecordError(msg)
-
-
-def keys_of(record: Record, events: list[Event]) -> set[str]:
-    """Return the keys of the persons and links that folding a record needs."""
-    draft = record.draft
-    match draft.kind:
-        case Kind.EVENTS:
-            keys = {routing_key(event) for event in events}
-            return keys | {f"l{key[1:]}" for key in keys if key[0] == "a"}
-        case Kind.FORWARD:
-            return {draft.person or ""}
-        case Kind.CLAIM:
-            anonymous_id = json.loads(draft.value)["anonymous_id"]
-            return {f"a:{anonymous_id}", link_key(anonymous_id)}
-        case Kind.TRANSFER:
-            return {f"u:{decode_transfer(draft.value)[0].user_id}"}
-        case _:
-            return set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from processors.domain.definitions import Definitions, DefinitionsError
+from processors.domain.definitions import Definitions, DefinitionsError, NewerFoldError
 from processors.domain.document import parse
 from processors.domain.fold import Rulebook
 from processors.domain.matching import Names, TooManyNamesError
@@ -51,9 +51,15 @@ class PartitionState:
         return Rulebook(self.definitions, parse(self.document) if self.document else Definitions(), self.names)
 
     def take(self, number: int, document: str) -> bool:
-        """Put a document into force; return False, changing nothing, where it is not valid."""
+        """Put a document into force; return False, changing nothing, where it is not valid.
+
+        Raises:
+            NewerFoldError: if it asks for rules that this program does not know; whoever folds has to stop.
+        """
         try:
             self.names.learn(parse(document))
+        except NewerFoldError:
+            raise
         except (DefinitionsError, TooManyNamesError):
             return False
         self.definitions, self.document = number, document

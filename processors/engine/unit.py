@@ -9,8 +9,9 @@ from collector.wire.event import Event
 from collector.wire.record import HOUR_MS, Kind, Record, UnreadableRecordError
 from processors.domain.person import Person
 from processors.engine.codec import decode_link, decode_person, decode_state, encode_link, encode_person, encode_state
-from processors.engine.fold import PartitionFold, keys_of, read_block
+from processors.engine.fold import PartitionFold
 from processors.engine.ports import Acquired, Commit, StateStore, Unreadable
+from processors.engine.records import keys_of, read_block
 from processors.engine.state import PartitionState, Position
 
 SLICE: Final = 1000
@@ -59,21 +60,22 @@ class PartitionUnit:
             if isinstance(read, Unreadable) or read[0].draft.kind is Kind.DEFINITIONS:
                 await self._fold(batch, keys)
                 batch, keys = [], set()
-                await self._special(read)
+                await (self._set_aside(read) if isinstance(read, Unreadable) else self._definitions(read[0]))
                 continue
-            needed = keys_of(*read)
+            needed = read[2]
             if batch and len(keys | needed) > self._size:
                 await self._fold(batch, keys)
                 batch, keys = [], set()
-            batch.append(read)
+            batch.append(read[:2])
             keys |= needed
         await self._fold(batch, keys)
 
-    def _read(self, record: Record | Unreadable) -> tuple[Record, list[Event]] | Unreadable:
+    def _read(self, record: Record | Unreadable) -> tuple[Record, list[Event], set[str]] | Unreadable:
         if isinstance(record, Unreadable):
             return record
         try:
-            return record, read_block(record)
+            events = read_block(record)
+            return record, events, keys_of(record, events)
         except UnreadableRecordError as error:
             return Unreadable(record.partition, record.offset, str(error), record.draft.value)
 
@@ -113,13 +115,10 @@ class PartitionUnit:
         self.fold.state.position = Position(position.offset, position.cursor + 1)
         await self._commit()
 
-    async def _special(self, record: tuple[Record, list[Event]] | Unreadable) -> None:
-        if isinstance(record, Unreadable):
-            self.fold.start_unit()
-            self.fold.set_aside(record.offset, record.reason, record.value)
-            await self._commit()
-        else:
-            await self._definitions(record[0])
+    async def _set_aside(self, record: Unreadable) -> None:
+        self.fold.start_unit()
+        self.fold.set_aside(record.offset, record.reason, record.value)
+        await self._commit()
 
     async def _definitions(self, record: Record) -> None:
         """Put a document into force at this place: everything due first, then every person in slices."""

@@ -75,6 +75,14 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
         yield found
 
 
+@pytest.fixture(params=[_sqlite_file])
+def lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+    """Return a log that another connection can open, too."""
+    with ExitStack() as closing:
+        found: Opened = request.param(tmp_path, closing)
+        yield found
+
+
 @pytest.fixture
 def log(opened: Opened) -> SqliteLog:
     return opened.log
@@ -86,6 +94,11 @@ DRAFTS = (
     Draft(Kind.FORWARD, NOW - 3, '{"id":"客户"}\n'.encode(), 1, imported=True, source="2-17/0", person="u:客户 é\n"),
     Draft(Kind.CLAIM, NOW + 10**9, b"\xff\x00 not read here", 0, source="0-0/3"),
 )
+
+
+def _again(lasting: Opened) -> SqliteLog:
+    assert lasting.again is not None
+    return lasting.again()
 
 
 async def test_what_is_appended_is_read_back_in_order(log: SqliteLog) -> None:
@@ -187,49 +200,41 @@ async def test_nothing_to_append_or_publish_is_no_error(log: SqliteLog) -> None:
     assert await log.bounds(0) == (0, 0)
 
 
-async def test_news_is_what_another_one_has_written(opened: Opened) -> None:
-    if opened.again is None:
-        pytest.skip("nobody else can write to it")
-    other = opened.again()
-    await opened.log.news(0)
-    assert not await opened.log.news(0)
+async def test_news_is_what_another_one_has_written(lasting: Opened) -> None:
+    other = _again(lasting)
+    await lasting.log.news(0)
+    assert not await lasting.log.news(0)
     await other.append([(0, DRAFTS[0])])
-    assert await opened.log.news(5)
-    assert not await opened.log.news(0)
+    assert await lasting.log.news(5)
+    assert not await lasting.log.news(0)
     await other.publish([Output("stages", 0, None, (), None)])
-    assert await opened.log.news(5)
+    assert await lasting.log.news(5)
 
 
-async def test_whoever_waits_for_news_hears_of_it(opened: Opened) -> None:
-    if opened.again is None:
-        pytest.skip("nobody else can write to it")
-    other = opened.again()
-    await opened.log.news(0)
-    waiting = asyncio.create_task(opened.log.news(30))
+async def test_whoever_waits_for_news_hears_of_it(lasting: Opened) -> None:
+    other = _again(lasting)
+    await lasting.log.news(0)
+    waiting = asyncio.create_task(lasting.log.news(30))
     await asyncio.sleep(0)
     await other.append([(0, DRAFTS[0])])
     assert await waiting
 
 
-async def test_all_of_it_survives_opening_it_again(opened: Opened) -> None:
-    if opened.again is None:
-        pytest.skip("it lives as long as the object")
-    await opened.log.append([(1, draft) for draft in DRAFTS])
-    before = await opened.log.read(1, 0, 100)
-    opened.log.close()
-    log = opened.again()
+async def test_all_of_it_survives_opening_it_again(lasting: Opened) -> None:
+    await lasting.log.append([(1, draft) for draft in DRAFTS])
+    before = await lasting.log.read(1, 0, 100)
+    lasting.log.close()
+    log = _again(lasting)
     assert await log.read(1, 0, 100) == before
     assert (log.partitions, log.log_id) == (PARTITIONS, "contract")
     await log.append([(1, DRAFTS[0])])
     assert await log.bounds(1) == (0, len(DRAFTS) + 1)
 
 
-async def test_two_writers_share_one_sequence_of_offsets(opened: Opened) -> None:
-    if opened.again is None:
-        pytest.skip("nobody else can write to it")
-    other = opened.again()
+async def test_two_writers_share_one_sequence_of_offsets(lasting: Opened) -> None:
+    other = _again(lasting)
     for _ in range(3):
-        await opened.log.append([(0, DRAFTS[0])])
+        await lasting.log.append([(0, DRAFTS[0])])
         await other.append([(0, DRAFTS[1])])
     assert [one.offset for one in await other.read(0, 0, 100)] == list(range(6))
 

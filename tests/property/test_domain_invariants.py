@@ -17,9 +17,10 @@ from processors.domain.person import FAR_FUTURE, Person
 from processors.domain.rules import Rules
 from processors.domain.window import evidence, expire, rescore
 from processors.engine.codec import decode_person, encode_person
-from processors.engine.fold import PartitionFold, keys_of, read_block
+from processors.engine.fold import PartitionFold
 from processors.engine.outputs import EVENTS
 from processors.engine.ports import Unreadable
+from processors.engine.records import keys_of, read_block
 from processors.engine.state import PartitionState
 from tests.harness import Deployment
 from tests.unit.engine.partition import DAY, SHIPPED, START, PartitionLog, fold

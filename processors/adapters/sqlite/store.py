@@ -63,10 +63,11 @@ class SqliteStore:
     async def bind(self, log_id: str, partitions: int) -> None:
         """Remember which log the store belongs to, the first time; see the port."""
         with self._away():
+            self._connection.execute(
+                "INSERT INTO log SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM log)", (log_id, partitions)
+            )
             found = self._connection.execute("SELECT id, partitions FROM log").fetchone()
-            if found is None:
-                self._connection.execute("INSERT INTO log VALUES (?, ?)", (log_id, partitions))
-            elif found != (log_id, partitions):
+            if found != (log_id, partitions):
                 msg = (
                     f"the state store {self._path} belongs to the log {found[0]} with {found[1]} partitions, "
                     f"not to {log_id} with {partitions}: give it the log it was made from, or start with an empty store"

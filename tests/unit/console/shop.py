@@ -11,7 +11,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from collector.wire.block import BlockBuilder
-from collector.wire.event import Context, Element, Event, Page
+from collector.wire.event import Context, Element, Event, EventType, Page
 from collector.wire.record import Draft, Kind
 from processors.adapters.sqlite.log import SqliteLog
 from processors.adapters.sqlite.store import SqliteStore
@@ -84,7 +84,7 @@ class Shop:
         await self.log.append([(partition, Draft(Kind.TICK, self.now)) for partition in range(PARTITIONS)])
         await self.fold()
 
-    def event(self, kind: str, person: str, **fields: Any) -> Event:
+    def event(self, kind: EventType, person: str, **fields: Any) -> Event:
         """Return an event of a person key that occurs now."""
         self._events += 1
         who = {"user_id": person[2:]} if person.startswith("u:") else {"anonymous_id": person[2:]}
@@ -98,7 +98,7 @@ class Shop:
         """Return a click on Invest: weight 1.5."""
         return self.event("click", person, page=Page(path="/products/bond/b-1"), element=Element(text="Invest"))
 
-    def money(self, kind: str, person: str, order: str, *, trusted: bool = True) -> Event:
+    def money(self, kind: EventType, person: str, order: str, *, trusted: bool = True) -> Event:
         """Return a money fact of an order."""
         properties = {
             "order_id": order,

@@ -149,7 +149,7 @@ def test_rules_must_be_a_table() -> None:
 
 
 def test_every_mistake_is_named_at_once() -> None:
-    text = GOOD.replace("fold = 1", "fold = 9").replace("weight = 2", "weight = -2").replace("= 24", "= 0")
+    text = GOOD.replace("fold = 1", "fold = 0").replace("weight = 2", "weight = -2").replace("= 24", "= 0")
     assert problems(text) == [(1, 1, "fold"), (10, 1, "rules.window_hours"), (20, 1, "behaviours[1].weight")]
 
 
