@@ -114,7 +114,7 @@ def test_logs_are_json_lines_and_hide_secrets() -> None:
     logs.configure("info", stream=out)
     structlog.get_logger("collector").info("request", write_key="k-1", headers={"Authorization": "Bearer k-1"}, n=3)
     structlog.get_logger("collector").debug("not shown")
-    logging.getLogger("uvicorn").warning("from a library")
+    logging.getLogger("library").warning("from a library")
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [(line["event"], line["level"]) for line in lines] == [("request", "info"), ("from a library", "warning")]
     assert lines[0]["n"] == 3
