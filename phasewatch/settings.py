@@ -119,7 +119,7 @@ class Worker(Section):
         default=5_000,
         ge=0,
         le=600_000,
-        description="Wait behind an outage before time passes, so that events on their way come before their timers.",
+        description="What is due on a whole hour waits this long after it, so that events on their way come first.",
     )
 
 

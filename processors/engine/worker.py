@@ -26,7 +26,7 @@ class WorkerOptions:
     tick_interval_ms: int = 10_000
     """At most one tick in this time (architecture, section 4)."""
     tick_settle_ms: int = 2_000
-    """How long after a whole hour, or after the last block, its timers may wait for blocks still under way."""
+    """How long after a whole hour its timers wait for blocks still under way."""
     slice_persons: int = SLICE
     """Persons committed at once where a silent week or new definitions move many."""
 
