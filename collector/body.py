@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from collector.asgi import Receive
-from collector.errors import OverloadedError, TooLargeBodyError, UnreadableBodyError
+from collector.errors import OverloadedError, TooLargeBodyError
 from collector.metrics import CollectorMetrics
 from collector.settings import Limits
 
@@ -32,8 +32,7 @@ class BodyReader:
 
         Raises:
             TooLargeBodyError: if it is, or says it is, larger than the limit.
-            OverloadedError: if all bodies that are being read are together.
-            UnreadableBodyError: if it does not arrive in time.
+            OverloadedError: if all bodies that are being read are together, or if it does not arrive in time.
             ClientGoneError: if the client hangs up.
         """
         declared = headers.get(b"content-length", b"").lstrip(b"0")
@@ -45,7 +44,7 @@ class BodyReader:
                 await self._collect(receive, chunks)
         except TimeoutError as error:
             msg = f"the body was not complete after {self._limits.body_seconds:g} s"
-            raise UnreadableBodyError(msg) from error
+            raise OverloadedError(msg) from error  # 503: every SDK keeps its events then, a page on a slow line, too
         finally:
             self._hold(-sum(map(len, chunks)))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -14,7 +14,7 @@ from collector.recent import RecentIds
 from collector.rejected import rejected_record
 from collector.settings import CollectorSettings, WriteKey
 from collector.sinks.port import Sink
-from collector.wire.event import Event, person_key
+from collector.wire.event import Event, known_as, person_key
 
 
 class EventCollector:
@@ -74,7 +74,7 @@ class EventCollector:
         fresh: dict[tuple[str, str], Event] = {}
         duplicates: list[int] = []
         for index, event in decoded.events:
-            one = (person_key(event.user_id, event.anonymous_id), event.id)
+            one = (person_key(event.user_id, event.anonymous_id), known_as(event))
             if one in fresh or one in self._recent:
                 duplicates.append(index)
             else:

@@ -10,7 +10,18 @@ from urllib.parse import unquote_to_bytes
 from collector.errors import NotAllowedError, WrongKeyError
 from collector.settings import WriteKey
 
-FORWARDING_HEADERS: Final = (b"forwarded", b"via", b"x-real-ip")
+FORWARDING_HEADERS: Final = (
+    b"forwarded",
+    b"via",
+    b"x-real-ip",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"x-original-forwarded-for",
+    b"x-envoy-external-address",
+    b"true-client-ip",
+    b"cf-connecting-ip",
+    b"fastly-client-ip",
+)
 FORWARDING_PREFIX: Final = b"x-forwarded-"
 """What proxies add (RFC 7239, RFC 9110 section 7.6.3, and the usual ones): the caller is not on this machine."""
 

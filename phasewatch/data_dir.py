@@ -27,13 +27,25 @@ def log_file(settings: Settings) -> Path:
 
 def open_log(settings: Settings) -> SqliteLog:
     """Open the log, creating directory and file where missing."""
+    _make_data_dir(settings)
+    log = SqliteLog(log_file(settings), partitions=settings.log.partitions, log_id=uuid.uuid4().hex, clock=now_ms)
+    if log.partitions != settings.log.partitions:
+        log.close()
+        msg = (
+            f"log.partitions is {settings.log.partitions}, but the log in {settings.store.data_dir} was created with "
+            f"{log.partitions}, and a person's place depends on it: set log.partitions = {log.partitions}"
+        )
+        raise UsageError(msg)
+    return log
+
+
+def _make_data_dir(settings: Settings) -> None:
     data_dir = settings.store.data_dir
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"the data directory {data_dir} can't be made ({error.strerror}); name another one with --data-dir"
         raise UsageError(msg) from error
-    return SqliteLog(log_file(settings), partitions=settings.log.partitions, log_id=uuid.uuid4().hex, clock=now_ms)
 
 
 def open_store(settings: Settings) -> SqliteStore:
@@ -54,7 +66,7 @@ def require_data(settings: Settings) -> None:
 @contextmanager
 def worker_lock(settings: Settings) -> Iterator[bool]:
     """Try to become the one process that folds this log; yield whether that succeeded, and give it up at the end."""
-    settings.store.data_dir.mkdir(parents=True, exist_ok=True)
+    _make_data_dir(settings)
     with (settings.store.data_dir / "worker.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

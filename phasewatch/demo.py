@@ -93,8 +93,10 @@ class _Demo:
                 trusted_key=self._keys[True],
                 clock=now_ms,
             )
-            port = SHOP_PORT if self._settings.collector.port else 0
-            address = await embedded.serve(shop, self._settings.collector.host, port)
+            try:
+                address = await embedded.serve(shop, self._settings.collector.host, SHOP_PORT)
+            except UsageError:  # taken: any other will do
+                address = await embedded.serve(shop, self._settings.collector.host, 0)
             self._welcome(embedded, address)
             return self._show_changes(), self._let_visitors_act(embedded.addresses.collector)
 

@@ -21,7 +21,7 @@ from collector.admin import AdminApp
 from collector.http import make_app
 from collector.sinks.sqlite import SqliteSink
 from collector.wire.block import decode_events
-from collector.wire.event import person_key
+from collector.wire.event import known_as, person_key
 from console.app import end_streams, make_console_app
 from phasewatch.data_dir import log_file, now_ms, open_log, open_store, worker_lock
 from phasewatch.embedded_worker import (
@@ -172,7 +172,7 @@ def _durable(log: SqliteLog, most: int) -> Iterator[tuple[str, str]]:
     """Yield (person key, id) of the log's latest events, the oldest first: their repeats are answered `duplicate`."""
     for record in reversed(log.latest(most)):
         for event in decode_events(record.draft.value):
-            yield person_key(event.user_id, event.anonymous_id), event.id
+            yield person_key(event.user_id, event.anonymous_id), known_as(event)
 
 
 async def serve(

@@ -45,11 +45,6 @@ class Deployment(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$",
         description="Name of this deployment, `ce_source` of every message: a reader of two can tell them apart.",
     )
-    topic_prefix: str = Field(
-        default="phasewatch.",
-        pattern=r"^[A-Za-z0-9.-]{0,99}$",
-        description="What every topic's name begins with. No underscores: brokers confuse them with dots in metrics.",
-    )
 
 
 class Logging(Section):

@@ -110,7 +110,7 @@ class Oracle:  # the fold of one partition; `merged`: anonymous persons on their
         p.elsewhere, p.ever_sure, p.summary, p.stood, p.caused = False, False, False, set(), {}
         return self.people.get(key, p)
 
-    def remembered(self, p: Any) -> tuple[dict[str, Any], list[str]]:  # events of the last 24 hours by id; sessions
+    def remembered(self, p: Any) -> tuple[dict[Any, Any], list[str]]:  # events of the last 24 hours by id; sessions
         events, sessions = p.events[-self.rules.events_remembered :], [s for _, s in p.visits if s is not None]
         recent = {e.id: e for e in events if self.tau - e.tau <= self.rules.duplicate_hours}
         return recent, sessions[-self.rules.sessions_remembered :]
@@ -123,7 +123,7 @@ class Oracle:  # the fold of one partition; `merged`: anonymous persons on their
 
     def event(self, key: str, event: Event, index: int) -> None:
         p, device, time, fact = self.person(key, index), event.anonymous_id, self.record.time, None
-        if (device and event.seq in p.devices.get(device, ())) or event.id in self.remembered(p)[0]:
+        if (device and event.seq in p.devices.get(device, ())) or (event.trusted, event.id) in self.remembered(p)[0]:
             return
         self.people[key], cause = p, {"kind": "event", "event_id": event.id, "trusted": event.trusted}
         if event.type in MONEY_TYPES and key[0] == "u":  # [10]
@@ -141,17 +141,17 @@ class Oracle:  # the fold of one partition; `merged`: anonymous persons on their
         self.evaluate(key, time, cause | ({"order_id": fact[0]} if fact else {}), fact)
 
     def count(self, p: Any, event: Event, at: int) -> None:
-        session, hour, page = event.session_id, at // HOUR_MS * HOUR_MS, event.page or Page()
+        session, hour, name = event.session_id, at // HOUR_MS * HOUR_MS, (event.trusted, event.id)  # ADR 4
         inside = hour > self.tau // HOUR_MS * HOUR_MS - self.rules.window_hours  # [4]
         found = [b["name"] for b in self.document["behaviours"] if inside and matches(b, event)]
         ms = max(0, min(dwell_ms(event) * (inside and event.type == "dwell"), self.rules.dwell_cap_minutes))  # [7]
-        named = fits(page.path, self.document["category_paths"])
+        named = fits((event.page or Page()).path, self.document["category_paths"])
         category = next((c for c in self.document["categories"] if named and c == named["category"]), None)
         if event.type not in MONEY_TYPES:
             apart = abs(at - p.visited) >= self.rules.visit_gap_minutes
             p.visits += [(at, session)] if (apart if session is None else session not in self.remembered(p)[1]) else []
             p.visited = at if session is None else p.visited
-        p.events.append(Plain(id=event.id, tau=self.tau, hour=hour, behaviours=found, category=category, dwell=ms))
+        p.events.append(Plain(id=name, tau=self.tau, hour=hour, behaviours=found, category=category, dwell=ms))
 
     def transfer(self, **_body: Any) -> None:  # the record holds the product's idea of the person; here is the oracle's
         key, other = self.merged[str(self.record.draft.source).split("/")[0]]

@@ -27,13 +27,15 @@ def read_id(value: str | int | None, place: str, max_chars: int) -> str | None:
     """Return an id as text; numbers are taken as their digits.
 
     Raises:
-        RejectedEventError: `too_large` beyond `max_chars`.
+        RejectedEventError: `too_large` beyond `max_chars`, `malformed` with control characters in it.
     """
     if value is None:
         return None
     text = value if isinstance(value, str) else str(value)
     if len(text) > max_chars:
         raise RejectedEventError(Reason.TOO_LARGE, place, f"has {len(text)} characters; {max_chars} is the limit")
+    if not text.isprintable() and any(char < " " or char == "\x7f" for char in text):
+        raise RejectedEventError(Reason.MALFORMED, place, "holds control characters")
     return text
 
 

@@ -40,6 +40,10 @@ class NativeEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     properties: dict[str, Any] | None = None
 
 
+class _Identified(msgspec.Struct, gc=False):
+    id: str | int | None = None
+
+
 class _Envelope(msgspec.Struct, gc=False):
     events: list[msgspec.Raw]
     sent_at: Any = None
@@ -52,6 +56,7 @@ MAX_SEQ: Final = 2**53
 _as_envelope = msgspec.json.Decoder(_Envelope)
 _as_list = msgspec.json.Decoder(list[msgspec.Raw])
 _as_event = msgspec.json.Decoder(NativeEvent)
+_as_identified = msgspec.json.Decoder(_Identified)
 _as_object = msgspec.json.Decoder(dict[str, Any])
 _encode = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="sorted").encode
@@ -171,18 +176,20 @@ class _Decoder:
         self.equals: Counter[bytes] = Counter()
 
     def event(self, raw: bytes) -> Event:
+        try:
+            return self._checked(raw)
+        except RejectedEventError as error:
+            error.event_id = _id_of(raw, self.limits.id_chars)
+            raise
+
+    def _checked(self, raw: bytes) -> Event:
         if len(raw) > self.limits.event_bytes:
             problem = f"has {len(raw)} bytes; {self.limits.event_bytes} is the limit"
             raise RejectedEventError(Reason.TOO_LARGE, "", problem)
         if raw.count(b"{") + raw.count(b"[") > self.limits.depth and _depth(raw) > self.limits.depth:
             problem = f"nests deeper than {self.limits.depth} objects and arrays"
             raise RejectedEventError(Reason.TOO_DEEP, "", problem)
-        native = _read(raw)
-        try:
-            return self._event(native, raw)
-        except RejectedEventError as error:
-            error.event_id = str(native.id)[: self.limits.id_chars] if native.id is not None else None
-            raise
+        return self._event(_read(raw), raw)
 
     def _event(self, native: NativeEvent, raw: bytes) -> Event:
         kind, max_chars = native.type, self.limits.id_chars
@@ -218,7 +225,7 @@ class _Decoder:
             context=self._mask_page(native.page) if native.page is not None else None,  # masks the page given below
             page=native.page,
             element=self._mask_element(native.element) if native.element is not None else None,
-            properties=msgspec.Raw(_encode(native.properties)) if native.properties else NO_PROPERTIES,
+            properties=msgspec.Raw(_encode(self._masked(native.properties))) if native.properties else NO_PROPERTIES,
         )
 
     def _occurred_at(self, kind: str, ts: int | None) -> int:
@@ -240,6 +247,18 @@ class _Decoder:
         if native.properties is None:
             native.properties = {}
         check_money(native.properties, self.limits.id_chars)
+
+    def _masked(self, value: Any) -> Any:  # noqa: ANN401 - JSON of unknown shape, no deeper than the limit
+        """Return properties with every URL in them masked."""
+        if isinstance(value, str):
+            if "://" not in value and not value.startswith("/"):
+                return value
+            masked, kinds = mask_url(value)
+            self.out.masked.update(kinds)
+            return masked
+        if isinstance(value, dict):
+            return {name: self._masked(one) for name, one in value.items()}
+        return [self._masked(one) for one in value] if isinstance(value, list) else value
 
     def _mask_page(self, page: Page) -> Context | None:
         facts = page_facts(page.url, page.path, page.referrer)
@@ -272,6 +291,15 @@ def _read(raw: bytes) -> NativeEvent:
         raise _located(str(error)) from error
     native.properties = {**unknown, **(native.properties or {})}
     return native
+
+
+def _id_of(raw: bytes, max_chars: int) -> str | None:
+    """Return the id of an event that is rejected, where it can be read."""
+    try:
+        found = _as_identified.decode(raw).id
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return None if found is None else str(found)[:max_chars]
 
 
 def _located(message: str) -> RejectedEventError:

@@ -99,6 +99,14 @@ def person_key(user_id: str | None, anonymous_id: str | None) -> str:
     raise ValueError(msg)
 
 
+def known_as(event: Event) -> str:
+    """Return what an event is remembered by: its id, apart for trusted and public ones (ADR 0004).
+
+    Else whoever has the public key could say a ledger's next id first, and the ledger's event would be the repeat.
+    """
+    return f"\0{event.id}" if event.trusted else event.id
+
+
 def routing_key(event: Event) -> str:
     """Return the person key whose partition the event is written to.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from phasewatch.data_dir import now_ms, open_log, open_store, worker_lock
+from phasewatch.data_dir import now_ms, open_log, open_store, require_data, worker_lock
 from phasewatch.embedded import read_definitions
 from phasewatch.embedded_worker import acquire_all, in_force_everywhere, publish_definitions
 from phasewatch.errors import UsageError
@@ -49,6 +49,7 @@ def run_check(path: Path, *, as_json: bool) -> int:
 
 def run_publish(settings: Settings, path: Path) -> int:
     """Publish a document and wait until it is in force everywhere; return the exit code."""
+    require_data(settings)
     document = read_definitions(path)
     with worker_lock(settings) as alone:
         number = asyncio.run(_publish(settings, document, alone=alone))

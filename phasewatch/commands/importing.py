@@ -43,12 +43,18 @@ def import_with_progress(settings: Settings, file: Path, *, more_follows: bool, 
 
         report = asyncio.run(import_file(settings, file, more_follows=more_follows, alone=alone, progress=progress))
     console.print(
-        f"{report.events:,} events imported over {report.hours:,} hours"
+        f"{report.events:,} events imported, in {report.hours:,} hours that had some"
         + (" (an earlier run had begun with it)" if report.skipped else "")
         + (f"; {report.refused:,} lines refused:" if report.refused else "")
     )
     for problem in report.problems:
         console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
+    if report.refused:
+        console.print(
+            "Correct these lines and import them alone, in a file of their own: the whole file again would count what "
+            "is in the log already a second time, as far as it lies more than a day back",
+            soft_wrap=True,
+        )
     return report
 
 

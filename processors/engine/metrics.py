@@ -7,6 +7,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from collector.wire.metric import SECONDS, Metric
+from processors.domain.stages import Stage
 from processors.engine.fold import PartitionFold
 
 PREFIX: Final = "phasewatch_worker_"
@@ -68,6 +69,8 @@ class WorkerMetrics:
         self._fold = {name: metric.counter(registry) for name, metric in _OF_FOLD.items()}
         self.published = PUBLISHED.counter(registry)
         self._persons = STAGE_PERSONS.gauge(registry)
+        for stage in Stage:
+            self._persons.labels(stage.value)
         self._stream_time = STREAM_TIME.gauge(registry)
         self.batch_seconds = BATCH_SECONDS.histogram(registry)
         self._stages: dict[int, dict[str, int]] = {}

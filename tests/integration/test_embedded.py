@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from collector.wire import log_file
+from phasewatch.embedded_worker import shipped_definitions
 from tests.integration.embedded_process import COMMAND, EmbeddedProcess, phasewatch, wait_until
 from tests.integration.log_contents import LogContents, agrees_with_the_oracle, wait_until_folded
 
@@ -277,3 +278,24 @@ def test_definitions_take_effect_in_a_running_and_a_stopped_one(
         ("decision", False, 2),
         ("prospect", False, 3),
     ]
+
+
+def test_a_wrong_directory_or_number_of_partitions_is_refused(tmp_path: Path) -> None:
+    """Each in one paragraph that says what to do, without a traceback."""
+    (tmp_path / "file").touch()
+    ports = ("--port", "0", "--console-port", "0", "--admin-port", "0")
+    refused = phasewatch("up", *ports, "--data-dir", tmp_path / "file", cwd=tmp_path)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
+    assert "--data-dir" in refused.stderr
+    assert phasewatch("up", *ports, "--seconds", "0.1", "--data-dir", tmp_path / "d", cwd=tmp_path).returncode == 0
+    (tmp_path / "phasewatch.toml").write_text("[log]\npartitions = 8\n", encoding="utf-8")
+    refused = phasewatch("up", *ports, "--seconds", "0.1", "--data-dir", tmp_path / "d", cwd=tmp_path)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
+    assert "set log.partitions = 32" in refused.stderr
+
+
+def test_publishing_where_nothing_ran_creates_nothing(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(shipped_definitions(), encoding="utf-8")
+    away = phasewatch("definitions", "publish", "own.toml", "--data-dir", tmp_path / "mistyped", cwd=tmp_path)
+    assert away.returncode == 3
+    assert not (tmp_path / "mistyped").exists()

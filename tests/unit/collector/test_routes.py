@@ -155,7 +155,7 @@ async def test_a_slow_body_is_given_up(tmp_path: Path) -> None:
 
     scope = {"type": "http", "method": "POST", "path": "/v1/events", "query_string": b"key=pk", "headers": []}
     await app(scope, receive, send)
-    assert sent[0]["status"] == 400
+    assert sent[0]["status"] == 503
     await app.close()
     await sink.close()
 
