@@ -45,7 +45,8 @@ def import_with_progress(settings: Settings, file: Path, *, more_follows: bool, 
     console.print(
         f"{report.events:,} events imported, in {report.hours:,} hours that had some"
         + (" (an earlier run had begun with it)" if report.skipped else "")
-        + (f"; {report.refused:,} lines refused:" if report.refused else "")
+        + (f"; {report.refused:,} lines refused:" if report.refused else ""),
+        soft_wrap=True,
     )
     for problem in report.problems:
         console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ class Recorder:
         self.content_types: list[str] = []
         self.events: dict[str, dict[str, Any]] = {}
         self.repeats = 0
+        self.connections: set[socket.socket] = set()
         self._server: ThreadingHTTPServer | None = None
         self.start()
 
@@ -54,6 +57,9 @@ class Recorder:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+        for connection in list(self.connections):  # Chromium connects ahead of its requests
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def take(self, body: bytes, query: str, content_type: str) -> dict[str, Any]:
         """Record a batch as the collector would and return its answer."""
@@ -87,6 +93,14 @@ class Recorder:
 
 class _Handler(BaseHTTPRequestHandler):
     recorder: Recorder
+
+    def setup(self) -> None:
+        super().setup()
+        self.recorder.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.recorder.connections.discard(self.connection)
+        super().finish()
 
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
