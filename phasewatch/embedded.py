@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from collector.admin import AdminApp
+from collector.admin import make_admin_app
 from collector.http import make_app
 from collector.sinks.sqlite import SqliteSink
 from collector.wire.block import decode_events
@@ -100,7 +100,7 @@ class Embedded:
         collector.remember(_durable(log, settings.collector.recent_ids))
         console = make_console_app(query=query, changes=log, clock=now_ms)
         self._end_streams = partial(end_streams, console)
-        admin = AdminApp(self._registry, {"collector": sink.not_ready, "worker": self._worker_not_ready})
+        admin = make_admin_app(sink, self._registry, {"worker": self._worker_not_ready})
         self.addresses.console = await self.serve(console, settings.console.host, settings.console.port)
         self.addresses.admin = await self.serve(admin, settings.admin.host, settings.admin.port)
         self.addresses.collector = await self.serve(collector, settings.collector.host, settings.collector.port)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from collector.wire.event import Event, routing_key
@@ -93,8 +91,3 @@ class BlockBuilder:
             self._close(partition)
         closed, self._closed = self._closed, []
         return closed
-
-
-def split_lines(value: bytes) -> Iterable[bytes]:
-    """Return the lines of a block's value as bytes, without newlines."""
-    return value.splitlines()
