@@ -37,6 +37,7 @@ from processors.domain.document import parse
 from processors.engine.query import Query
 
 _POLL_SECONDS: Final = 0.02
+_ADMIN_PORT: Final = 8630
 _STOP_SECONDS: Final = 5
 """How long a stopping server waits for answers under way."""
 
@@ -102,7 +103,9 @@ class Embedded:
         self._end_streams = partial(end_streams, console)
         admin = make_admin_app(sink, self._registry, {"worker": self._worker_not_ready})
         self.addresses.console = await self.serve(console, settings.console.host, settings.console.port)
-        self.addresses.admin = await self.serve(admin, settings.admin.host, settings.admin.port)
+        self.addresses.admin = await self.serve(
+            admin, settings.admin.host, _ADMIN_PORT if settings.admin.port is None else settings.admin.port
+        )
         self.addresses.collector = await self.serve(collector, settings.collector.host, settings.collector.port)
 
     async def __aexit__(self, *_: object) -> None:

@@ -64,6 +64,55 @@ class Store(Section):
     )
 
 
+class Kafka(Section):
+    """Where the log and the topics for subscribers are; without brokers everything is in `store.data_dir`."""
+
+    brokers: str = Field(
+        default="",
+        pattern=r"^$|^[^\s,]+:[0-9]+(,[^\s,]+:[0-9]+)*$",
+        description="Kafka's addresses, host:port and commas between; empty: the embedded log is meant.",
+    )
+    topic_prefix: str = Field(
+        default="phasewatch.",
+        pattern=r"^[a-z0-9][a-z0-9-]*\.$",
+        description="Begin of every topic's name; two deployments on one Kafka need two.",
+    )
+    replication_factor: int = Field(
+        default=3,
+        ge=1,
+        le=9,
+        description="Copies of each topic that `phasewatch topics` creates; 1 on a single broker.",
+    )
+    min_insync_replicas: int = Field(
+        default=2,
+        ge=1,
+        le=9,
+        description="Copies that must have a record before it is acknowledged; 2 of 3 survive the loss of any broker.",
+    )
+
+
+class Redis(Section):
+    """Where the states of persons are, when `kafka.brokers` is set."""
+
+    url: str = Field(
+        default="redis://127.0.0.1:6379/0",
+        pattern=r"^rediss?://[^@\s]+$",
+        description="The Redis; rediss:// for TLS. User and password have settings of their own, so that none shows.",
+    )
+    sentinels: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses of Sentinels, host:port; they say where the Redis is, `url` only its db.",
+    )
+    sentinel_service: str = Field(default="phasewatch", description="The name under which the Sentinels know it.")
+    username: str = Field(default="", description="User of the Redis (ACL); empty: the default user.")
+    password: SecretStr = Field(default=SecretStr(""), description="Password of that user; empty: none.")
+    prefix: str = Field(
+        default="phasewatch",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Begin of every key; two deployments on one Redis need two.",
+    )
+
+
 class Log(Section):
     """The log that everything is computed from."""
 
@@ -98,6 +147,13 @@ class Collector(CollectorSettings):
 class Worker(Section):
     """How the log is folded."""
 
+    name: str = Field(
+        default="",
+        pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Name of a worker among those of a deployment, the same after a restart, which then takes its "
+        "partitions back within seconds; empty: the host's name and the first number that no other worker here has.",
+    )
+
     batch_records: int = Field(
         default=500,
         ge=1,
@@ -131,7 +187,11 @@ class Admin(Section):
     """Metrics, readiness and debugging."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; for operators, never for the public.")
-    port: Port = Field(default=8630, description="Port of `/metrics` and `/readyz`; 0 takes any free one.")
+    port: Port | None = Field(
+        default=None,
+        description="Port of `/metrics` and `/readyz`; 0 takes any free one. Unless set 8610 for the collector, 8620 "
+        "for a worker, 8630 for the embedded process.",
+    )
 
 
 class Settings(BaseSettings):
@@ -143,6 +203,8 @@ class Settings(BaseSettings):
 
     deployment: Deployment = Deployment()
     collector: Collector = Collector()
+    kafka: Kafka = Kafka()
+    redis: Redis = Redis()
     log: Log = Log()
     store: Store = Store()
     worker: Worker = Worker()

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.services import kafka, redis_server, start_service  # noqa: F401 - fixtures of all tests
+
 THREAD_DEADLINE_SECONDS = 5.0
 """How long a thread that was told to stop may take; a busy machine needs more than an idle one."""
 

@@ -39,6 +39,9 @@ class Kept:
         """Keep the outputs."""
         self.outputs.extend(outputs)
 
+    async def flush(self, partition: int) -> None:
+        """Return: nothing waits."""
+
     def changes(self) -> dict[str, list[bytes]]:
         """Return the messages of every stage change, by person, in the order of publication."""
         return by_person(one.value or b"" for one in self.outputs if one.topic == STAGE_CHANGES)

@@ -96,6 +96,8 @@ class Person:
     changes: list[Told] = field(default_factory=list)
     listed: int = 0
     """The hour the store lists it at, 0 for none."""
+    folded: int = -1
+    """Offset of the last record before its latest commit; one up to here is in it, whatever the position says."""
 
     # Derived from the above at hour `scored`; never stored.
     scored: int = 0

@@ -23,7 +23,7 @@ _PersonTuple = tuple[
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
-_person_decoder = msgspec.msgpack.Decoder(_PersonTuple)
+_person_decoder = msgspec.msgpack.Decoder(tuple[int, _PersonTuple])
 _link_decoder = msgspec.msgpack.Decoder(tuple[str, bool, int, int])
 
 
@@ -59,13 +59,16 @@ def _person(key: str, state: _PersonTuple) -> Person:
 
 
 def encode_person(person: Person) -> bytes:
-    """Return a person's state: a function of the log alone, so nothing is left out by the time of the commit."""
-    return _encoder.encode(_person_tuple(person, 0))
+    """Return a person's state: `folded`, and what is a function of the log alone, however commits are cut."""
+    return _encoder.encode((person.folded, _person_tuple(person, 0)))
 
 
 def decode_person(key: str, value: bytes) -> Person:
     """Return the person that `encode_person` wrote; its derived fields are refreshed at the next evaluation."""
-    return _person(key, _person_decoder.decode(value))
+    folded, state = _person_decoder.decode(value)
+    person = _person(key, state)
+    person.folded = folded
+    return person
 
 
 def encode_link(link: Link) -> bytes:
@@ -121,6 +124,7 @@ class _State(msgspec.Struct, array_like=True):
     sweep: str | None
     sweep_floor: int
     outputs: int
+    appended: int
 
 
 _state_decoder = msgspec.msgpack.Decoder(_State)
@@ -133,7 +137,7 @@ def encode_state(state: PartitionState) -> bytes:
         _State(
             *state.position, state.tau, state.live, state.definitions, state.document, state.published, state.tiers,
             names, state.heard, state.stages, state.sweep, state.sweep_floor,
-            state.outputs,
+            state.outputs, state.appended,
         )
     )  # fmt: skip
 
@@ -143,5 +147,5 @@ def decode_state(partition: int, partitions: int, value: bytes) -> PartitionStat
     s = _state_decoder.decode(value)
     return PartitionState(
         partition, partitions, Position(s.offset, s.cursor), s.tau, s.live, s.definitions, s.document, s.published,
-        s.tiers, Names(*s.names), s.heard, s.stages, s.sweep, s.sweep_floor, s.outputs,
+        s.tiers, Names(*s.names), s.heard, s.stages, s.sweep, s.sweep_floor, s.outputs, s.appended,
     )  # fmt: skip

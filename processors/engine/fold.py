@@ -45,6 +45,8 @@ class PartitionFold:
         self.listings: dict[tuple[int, str], bool] = {}
         """(hour, key): True to list it, False to strike it off."""
         self.outputs: list[Output] = []
+        self.cut_short = False
+        """Whether a person was met that an earlier commit had taken further than the position says."""
         self.counts: dict[str, int] = {"folded": 0, "repeated": 0, "beyond": 0, "over_bound": 0, "unreadable": 0}
         self._deployment = deployment
         self._due: list[tuple[int, str]] = []
@@ -112,6 +114,7 @@ class PartitionFold:
                     body = json.loads(draft.value)
                     self.state.tiers = (body["top"], body["next"])
         self.state.position = Position(record.offset + 1)
+        self.state.appended = record.append_time
 
     def _is_news(self, source: str) -> bool:
         place, index = source.split("/")
@@ -157,6 +160,9 @@ class PartitionFold:
         person = self.people.get(key)
         if person is None:
             person = self._born(key, record.offset, index)
+        elif person.folded >= record.offset:
+            self.cut_short = True
+            return None
         if person.scored != hour:
             book.refresh(person, hour)
         outcome = book.add(person, event, record.time, tau, hour)
@@ -235,6 +241,9 @@ class PartitionFold:
         body, anonymous = decode_transfer(record.draft.value)
         key = f"u:{body.user_id}"
         person = self.people.get(key) or self._born(key, record.offset, 0)
+        if person.folded >= record.offset:
+            self.cut_short = True
+            return
         self.touched.add(key)
         unite(person, anonymous, self.state.tau, self.book.rules)
         person.last_record = max(person.last_record, anonymous.last_record, record.time)
@@ -400,7 +409,7 @@ class PartitionFold:
         self.counts["unreadable"] += 1
         headers = (("reason", reason[:500].encode()), ("offset", b"%d" % record_offset))
         self._send(Output(SET_ASIDE, self.state.partition, None, headers, value))
-        self.state.position = Position(record_offset + 1)
+        self.state.position, self.state.appended = Position(record_offset + 1), 0
 
     def _send(self, output: Output) -> None:
         self.outputs.append(output)

@@ -19,7 +19,7 @@ class FencedError(Exception):
 
 
 class StoreUnavailableError(Exception):
-    """The store can't be reached; try again later."""
+    """The store or the log can't be reached or written; try again later."""
 
 
 class LogMismatchError(Exception):
@@ -63,10 +63,22 @@ class EventLog(Protocol):
 
 
 class Publisher(Protocol):
-    """Where outputs go: at least once, in order per partition of the source."""
+    """Where outputs go: at least once, in order per partition of the source; one owner's way out."""
 
     async def publish(self, outputs: Sequence[Output]) -> None:
-        """Send outputs in order and return when all of them are durable."""
+        """Send outputs in order; return when all are durable but those of topic `stages`, which may wait for `flush`.
+
+        Raises:
+            StoreUnavailableError: if that could not be achieved; a part may be durable all the same.
+        """
+        ...
+
+    async def flush(self, partition: int) -> None:
+        """Return when what this partition's owner has sent to topic `stages` is durable, too; raises as `publish`.
+
+        Raises:
+            FencedError: if a later owner of the partition has begun to write there.
+        """
         ...
 
 
@@ -128,8 +140,8 @@ class StateStore(Protocol):
         """Return at most `most` keys of persons above `after`, in order of code points."""
         ...
 
-    async def commit(self, commit: Commit) -> None:
-        """Do all of a unit of work at once.
+    async def commit(self, commit: Commit) -> int:
+        """Do all of a unit of work at once; return the outbox's number of its last output (any where it has none).
 
         Raises:
             FencedError: if the token or the expected position is not the store's; nothing was changed.
@@ -140,8 +152,12 @@ class StateStore(Protocol):
         """Return at most `most` committed outputs that were not trimmed, with their numbers, in order."""
         ...
 
-    async def trim(self, partition: int, upto: int) -> None:
-        """Forget outputs up to and including number `upto`."""
+    async def trim(self, partition: int, token: str, upto: int) -> None:
+        """Forget outputs up to and including number `upto`.
+
+        Raises:
+            FencedError: if the token is not the store's; nothing was forgotten.
+        """
         ...
 
     async def state(self, partition: int) -> bytes | None:

@@ -45,6 +45,8 @@ class PartitionState:
     """What that record re-evaluates counts from this hour on: what had left the window before it is gone."""
     outputs: int = 0
     """How many outputs were formed so far: the outbox's numbers."""
+    appended: int = 0
+    """Append time of the record before `position`, by which another log under the same name is told apart; 0: none."""
 
     def rulebook(self) -> Rulebook:
         """Return the definitions in force, ready to fold under."""

@@ -10,7 +10,8 @@ from collector.wire.record import HOUR_MS, Kind, Record, UnreadableRecordError
 from processors.domain.person import Person
 from processors.engine.codec import decode_link, decode_person, decode_state, encode_link, encode_person, encode_state
 from processors.engine.fold import PartitionFold
-from processors.engine.ports import Acquired, Commit, StateStore, Unreadable
+from processors.engine.outputs import Output
+from processors.engine.ports import Acquired, Commit, FencedError, StateStore, Unreadable
 from processors.engine.records import keys_of, read_block
 from processors.engine.state import PartitionState, Position
 
@@ -40,6 +41,8 @@ class PartitionUnit:
         self._token = acquired.token
         self._size = size
         self._committed = state.position
+        self.committed: list[tuple[int, Output]] = []
+        """Outputs committed here and not yet taken for publishing, with their numbers in the outbox."""
         self.fold = PartitionFold(state, deployment)
 
     @property
@@ -51,11 +54,15 @@ class PartitionUnit:
         """Fold and commit records in order.
 
         Raises:
-            FencedError: if the partition has another owner by now; what was not committed is lost with this object.
+            FencedError: if the partition has another owner by now, or the first record is not the next one; what was
+                not committed is lost with this object.
         """
         batch: list[tuple[Record, list[Event]]] = []
         keys: set[str] = set()
-        for record in records:
+        for offset, record in enumerate(records, self._committed.offset):
+            if record.offset != offset:
+                msg = f"partition {record.partition} came with record {record.offset} where {offset} is next"
+                raise FencedError(msg)
             read = self._read(record)
             if isinstance(read, Unreadable) or read[0].draft.kind is Kind.DEFINITIONS:
                 await self._fold(batch, keys)
@@ -69,6 +76,8 @@ class PartitionUnit:
             batch.append(read[:2])
             keys |= needed
         await self._fold(batch, keys)
+        if self.fold.cut_short:
+            await self._count_stages()
 
     def _read(self, record: Record | Unreadable) -> tuple[Record, list[Event], set[str]] | Unreadable:
         if isinstance(record, Unreadable):
@@ -129,7 +138,7 @@ class PartitionUnit:
                 await self._fire(due, due[-1][0], record)
             fold.start_unit()
             if not fold.begin_definitions(record):
-                state.position = Position(record.offset + 1)
+                state.position, state.appended = Position(record.offset + 1), record.append_time
                 await self._commit()
                 return
             state.sweep = ""
@@ -142,7 +151,9 @@ class PartitionUnit:
             done = len(keys) < self._size
             state.sweep = None if done else keys[-1]
             position = state.position
-            state.position = Position(record.offset + 1) if done else Position(position.offset, position.cursor + 1)
+            state.position = Position(position.offset, position.cursor + 1)
+            if done:
+                state.position, state.appended = Position(record.offset + 1), record.append_time
             await self._commit()
 
     async def _load(self, keys: set[str]) -> None:
@@ -157,6 +168,11 @@ class PartitionUnit:
         fold = self.fold
         first = fold.state.outputs
         fold.state.outputs += len(fold.outputs)
+        folded = fold.state.position.offset - 1
+        for key in fold.touched:
+            person = fold.people.get(key)
+            if person is not None:
+                person.folded = folded
         commit = Commit(
             partition=fold.state.partition,
             token=self._token,
@@ -167,8 +183,18 @@ class PartitionUnit:
             listings=dict(fold.listings),
             outputs=list(enumerate(fold.outputs, first)),
         )
-        await self._store.commit(commit)
+        last = await self._store.commit(commit)
         self._committed = fold.state.position
+        self.committed.extend(enumerate(fold.outputs, last + 1 - len(fold.outputs)))
+
+    async def _count_stages(self) -> None:
+        """Count anew who is in which stage: a commit that was cut short had moved persons without counting them."""
+        stages: dict[str, int] = {}
+        async for key, value in self._store.people(self.fold.state.partition):
+            stage = decode_person(key, value).stage
+            stages[stage] = stages.get(stage, 0) + 1
+        self.fold.state.stages = stages
+        self.fold.cut_short = False
 
     def _encode(self, key: str) -> bytes | None:
         if key[0] == "l":

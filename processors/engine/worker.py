@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from collector.wire.record import HOUR_MS, Draft, Kind
+from collector.wire.record import HOUR_MS, Draft, Kind, Record
 from processors.engine.metrics import WorkerMetrics
-from processors.engine.ports import Clock, EventLog, LogMismatchError, Publisher, StateStore
+from processors.engine.outputs import Output
+from processors.engine.ports import Clock, EventLog, LogMismatchError, Publisher, StateStore, Unreadable
 from processors.engine.state import Position
 from processors.engine.unit import SLICE, PartitionUnit
 
@@ -49,7 +50,9 @@ class PartitionWorker:
         self._log, self._store, self._publisher = log, store, publisher
         self._clock, self._metrics, self._options = clock, metrics, options
         self._unit: PartitionUnit | None = None
+        self._token = ""
         self._ticked = 0
+        self._published: int | None = None
 
     async def acquire(self) -> None:
         """Take the partition over: token, position, bounds, and what an earlier owner left unpublished.
@@ -73,8 +76,22 @@ class PartitionWorker:
                 f"{unit.position.offset}: records are missing. Bring the log back, or restore states that match it"
             )
             raise LogMismatchError(msg)
-        self._unit = unit
-        await self._publish()
+        if unit.position.offset > first and unit.fold.state.appended:
+            await self._check_last(unit)
+        self._unit, self._token = unit, acquired.token
+        while waiting := await self._store.outbox(self.partition, _OUTBOX_BATCH):
+            await self._publish(waiting)
+            await self.flush()
+
+    async def _check_last(self, unit: PartitionUnit) -> None:
+        offset = unit.position.offset - 1
+        (last,) = await self._log.read(self.partition, offset, 1)
+        if isinstance(last, Record) and last.append_time != unit.fold.state.appended:
+            msg = (
+                f"record {offset} of partition {self.partition} is not the one that was folded: the log was cut or "
+                "made anew under the same name. Bring the old log back, or restore states that match this one"
+            )
+            raise LogMismatchError(msg)
 
     @property
     def position(self) -> Position:
@@ -82,27 +99,48 @@ class PartitionWorker:
         return self._owned().position
 
     async def step(self) -> int:
-        """Fold, commit and publish the next records; return how many there were.
+        """Fold, commit, publish and flush the next records; return how many there were.
 
         Raises:
             FencedError: if the partition has another owner by now.
         """
+        records = await self._log.read(self.partition, self.position.offset, self._options.batch_records)
+        if records:
+            await self.take(records)
+            await self.flush()
+        return len(records)
+
+    async def take(self, records: Sequence[Record | Unreadable]) -> None:
+        """Fold, commit and publish records, of which the first has to be the next one.
+
+        Raises:
+            FencedError: if the partition has another owner by now, or the first record is another one.
+        """
         unit = self._owned()
-        records = await self._log.read(self.partition, unit.position.offset, self._options.batch_records)
-        if not records:
-            return 0
         with self._metrics.batch_seconds.time():
             await unit.take(records)
         self._metrics.observe(self.partition, unit.fold)
-        await self._publish()
-        return len(records)
+        waiting, unit.committed = unit.committed, []
+        if waiting:
+            await self._publish(waiting)
 
-    async def _publish(self) -> None:
-        """Send what is committed and not yet trimmed; sent again after a crash, with the same bytes and ids."""
-        while waiting := await self._store.outbox(self.partition, _OUTBOX_BATCH):
-            await self._publisher.publish([output for _, output in waiting])
-            await self._store.trim(self.partition, waiting[-1][0])
-            self._metrics.published.inc(len(waiting))
+    async def _publish(self, waiting: Sequence[tuple[int, Output]]) -> None:
+        """Send what is committed; sent again after a crash, with the same bytes and ids."""
+        await self._publisher.publish([output for _, output in waiting])
+        self._published = waiting[-1][0]
+        self._metrics.published.inc(len(waiting))
+
+    async def flush(self) -> None:
+        """Make topic `stages` durable, then forget what was published.
+
+        Raises:
+            FencedError: if the partition has another owner by now.
+        """
+        if self._published is None:
+            return
+        await self._publisher.flush(self.partition)
+        await self._store.trim(self.partition, self._token, self._published)
+        self._published = None
 
     async def tick(self) -> bool:
         """Append a tick where something is due and the partition is live; return whether one was appended."""

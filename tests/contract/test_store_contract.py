@@ -68,10 +68,11 @@ class Owner:
         fields = {"partition": 3, "token": self.token, "expected": self.position, "position": after, "state": b"s"}
         return Commit(**(fields | work))  # type: ignore[arg-type]
 
-    async def commit(self, **work: object) -> None:
+    async def commit(self, **work: object) -> int:
         unit = self.unit(**work)
-        await self._store.commit(unit)
+        last = await self._store.commit(unit)
         self.position = unit.position
+        return last
 
 
 @pytest.fixture
@@ -222,15 +223,31 @@ async def test_the_outbox_keeps_order_until_it_is_trimmed(store: StateStore, own
     all_of_them = [*(output(n) for n in range(9)), output(9, None), output(10, b"")]
     assert await store.outbox(3, 100) == all_of_them
     assert await store.outbox(3, 4) == all_of_them[:4]
-    await store.trim(3, 3)
+    await store.trim(3, owner.token, 3)
     assert await store.outbox(3, 4) == all_of_them[4:8]
-    await store.trim(3, 1)
-    await store.trim(4, 100)
+    await store.trim(3, owner.token, 1)
+    await store.trim(4, (await store.acquire(4)).token, 100)
     assert await store.outbox(3, 100) == all_of_them[4:]
-    await store.trim(3, 10)
+    await store.trim(3, owner.token, 10)
     assert await store.outbox(3, 100) == []
     await owner.commit(outputs=[output(11)])
     assert await store.outbox(3, 100) == [output(11)]
+
+
+async def test_a_commit_tells_the_number_of_its_last_output(store: StateStore, owner: Owner) -> None:
+    assert await owner.commit(outputs=[output(n) for n in range(4)]) == 3
+    await store.trim(3, owner.token, 1)
+    assert await owner.commit(outputs=[output(4)]) == 4
+    await store.trim(3, owner.token, 4)
+    assert await owner.commit(outputs=[output(5), output(6)]) == 6
+
+
+async def test_whoever_lost_the_partition_trims_nothing(store: StateStore, owner: Owner) -> None:
+    await owner.commit(outputs=[output(0)])
+    await store.acquire(3)
+    with pytest.raises(FencedError):
+        await store.trim(3, owner.token, 0)
+    assert await store.outbox(3, 10) == [output(0)]
 
 
 async def test_the_outbox_gives_headers_and_missing_keys_back(store: StateStore, owner: Owner) -> None:

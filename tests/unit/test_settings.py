@@ -33,7 +33,7 @@ def refused(tmp_path: Path, text: str) -> str:
 def test_without_a_file_everything_is_default_and_on_loopback() -> None:
     settings, origins = load()
     assert origins == {}
-    assert (settings.collector.port, settings.console.port, settings.admin.port) == (8600, 8601, 8630)
+    assert (settings.collector.port, settings.console.port, settings.admin.port) == (8600, 8601, None)
     assert all(is_loopback(section.host) for section in (settings.collector, settings.console, settings.admin))
     assert [(key.key.get_secret_value(), key.trusted, key.demo) for key in settings.collector.keys] == [
         ("demo", False, True),

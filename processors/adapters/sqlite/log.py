@@ -75,6 +75,9 @@ class SqliteLog:
         """Append outputs to their topics, durably."""
         self._append([Row(one.topic, one.partition, one.key, one.headers, one.value) for one in outputs])
 
+    async def flush(self, partition: int) -> None:
+        """Return: `publish` has made everything durable."""
+
     def _append(self, rows: Sequence[Row], notes: Mapping[str, str] | None = None) -> None:
         if rows or notes:
             try:

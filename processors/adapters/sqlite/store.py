@@ -129,7 +129,7 @@ class SqliteStore:
             ).fetchall()
         return [key for (key,) in rows]
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit) -> int:
         """Do all of a unit of work in one transaction; see the port."""
         with self._away():
             self._connection.execute("BEGIN IMMEDIATE")
@@ -140,17 +140,23 @@ class SqliteStore:
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
+        return commit.outputs[-1][0] if commit.outputs else 0
 
     def _check(self, commit: Commit) -> None:
+        found = self._owned(commit.partition, commit.token)
+        if found != commit.expected:
+            msg = f"partition {commit.partition} is at {tuple(found)} in the store, not at {tuple(commit.expected)}"
+            raise FencedError(msg)
+
+    def _owned(self, partition: int, token: str) -> Position:
+        """Return where a partition is, for its owner."""
         found = self._connection.execute(
-            'SELECT token, "offset", cursor FROM partitions WHERE "partition" = ?', (commit.partition,)
+            'SELECT token, "offset", cursor FROM partitions WHERE "partition" = ?', (partition,)
         ).fetchone()
-        if found is None or found[0] != commit.token:
-            msg = f"partition {commit.partition} has another owner"
+        if found is None or found[0] != token:
+            msg = f"partition {partition} has another owner"
             raise FencedError(msg)
-        if Position(*found[1:]) != commit.expected:
-            msg = f"partition {commit.partition} is at {found[1:]} in the store, not at {tuple(commit.expected)}"
-            raise FencedError(msg)
+        return Position(*found[1:])
 
     def _write(self, commit: Commit) -> None:
         run, partition = self._connection.executemany, commit.partition
@@ -195,10 +201,17 @@ class SqliteStore:
             for number, topic, target, key, headers, value in rows
         ]
 
-    async def trim(self, partition: int, upto: int) -> None:
-        """Forget outputs up to and including number `upto`."""
+    async def trim(self, partition: int, token: str, upto: int) -> None:
+        """Forget outputs up to and including number `upto`; see the port."""
         with self._away():
-            self._connection.execute('DELETE FROM outbox WHERE "partition" = ? AND number <= ?', (partition, upto))
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._owned(partition, token)
+                self._connection.execute('DELETE FROM outbox WHERE "partition" = ? AND number <= ?', (partition, upto))
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
 
     async def people(self, partition: int) -> AsyncIterator[tuple[str, bytes]]:
         """Yield every (key, value) of a partition's persons."""

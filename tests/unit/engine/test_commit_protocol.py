@@ -53,14 +53,15 @@ class FaultyStore(SqliteStore):
         super().__init__(":memory:")
         self._faults = faults
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit) -> int:
         self._faults.at("before commit")
-        await super().commit(commit)
+        last = await super().commit(commit)
         self._faults.at("after commit")
+        return last
 
-    async def trim(self, partition: int, upto: int) -> None:
+    async def trim(self, partition: int, token: str, upto: int) -> None:
         self._faults.at("before trim")
-        await super().trim(partition, upto)
+        await super().trim(partition, token, upto)
 
 
 class FaultyLog(SqliteLog):

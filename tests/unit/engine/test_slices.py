@@ -27,12 +27,13 @@ class CrashingStore(SqliteStore):
         self.after: int | None = None
         self.commits = 0
 
-    async def commit(self, commit: Commit) -> None:
-        await super().commit(commit)
+    async def commit(self, commit: Commit) -> int:
+        last = await super().commit(commit)
         self.commits += 1
         if self.after is not None and self.commits > self.after:
             self.after = None
             raise CrashError
+        return last
 
 
 def silent_week() -> PartitionLog:

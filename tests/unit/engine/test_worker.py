@@ -134,6 +134,9 @@ async def test_what_an_owner_left_unpublished_goes_out_first(place: Place) -> No
         async def publish(self, _: object) -> None:
             raise ConnectionResetError
 
+        async def flush(self, _: int) -> None:
+            """Return: nothing waits."""
+
     broken = PartitionWorker(
         0,
         log=place.log,
