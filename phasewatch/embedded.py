@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 import structlog
-import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry
 
@@ -30,6 +27,7 @@ from phasewatch.embedded_worker import (
     in_force_everywhere,
 )
 from phasewatch.errors import FaultError, UsageError
+from phasewatch.serving import Servers
 from phasewatch.settings import Settings
 from processors.adapters.sqlite.log import SqliteLog
 from processors.domain.definitions import DefinitionsError
@@ -38,18 +36,8 @@ from processors.engine.query import Query
 
 _POLL_SECONDS: Final = 0.02
 _ADMIN_PORT: Final = 8630
-_STOP_SECONDS: Final = 5
-"""How long a stopping server waits for answers under way."""
 
 _logger = structlog.get_logger(__name__)
-
-
-class _Server(uvicorn.Server):
-    """A server among several in one process, which leaves signals to that process."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @dataclass(slots=True)
@@ -68,7 +56,7 @@ class Embedded:
         self._settings = settings
         self._definitions = definitions
         self._registry = CollectorRegistry()
-        self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
+        self._servers = Servers()
         self._close: list[Callable[[], Awaitable[None] | None]] = []
         self._end_streams: Callable[[], None] = lambda: None
         self.worker = EmbeddedWorker(settings, self._registry)
@@ -111,9 +99,7 @@ class Embedded:
     async def __aexit__(self, *_: object) -> None:
         """Stop: no new requests, answers under way, the batch under way, then the files."""
         self._end_streams()
-        for server, _task in self._servers:
-            server.should_exit = True
-        await asyncio.gather(*(task for _, task in self._servers), return_exceptions=True)
+        await self._servers.stop()
         await asyncio.to_thread(self.worker.stop)
         for close in self._close:
             closing = close()
@@ -141,34 +127,7 @@ class Embedded:
         Raises:
             UsageError: if nothing can listen there.
         """
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            date_header=False,
-            server_header=False,
-            timeout_graceful_shutdown=_STOP_SECONDS,
-        )
-        # Listening is not left to the server, which would end the process where it can't.
-        try:
-            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        except OSError as error:
-            msg = f"nothing can listen on {host}:{port} ({error.strerror}); stop what does, or choose another port"
-            raise UsageError(msg) from error
-        server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        self._servers.append((server, task))
-        while not server.started:
-            if task.done():
-                await task
-                msg = f"the server at {host}:{port} has ended before it began"
-                raise FaultError(msg)
-            await asyncio.sleep(_POLL_SECONDS)
-        return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        return await self._servers.serve(app, host, port)
 
 
 def _durable(log: SqliteLog, most: int) -> Iterator[tuple[str, str]]:

@@ -48,6 +48,7 @@ class PartitionFold:
         self.cut_short = False
         """Whether a person was met that an earlier commit had taken further than the position says."""
         self.counts: dict[str, int] = {"folded": 0, "repeated": 0, "beyond": 0, "over_bound": 0, "unreadable": 0}
+        self._changes: dict[str, int] = {}
         self._deployment = deployment
         self._due: list[tuple[int, str]] = []
         self._derived = 0
@@ -67,6 +68,11 @@ class PartitionFold:
         """Return how many events were folded, repeated and so on since the last call, and count anew."""
         counts, self.counts = self.counts, dict.fromkeys(self.counts, 0)
         return counts
+
+    def take_changes(self) -> dict[str, int]:
+        """Return how many changes of stage were formed since the last call, by the stage entered, and count anew."""
+        changes, self._changes = self._changes, {}
+        return changes
 
     def load_due(self, due: Iterable[tuple[int, str]]) -> None:
         """Take over (hour, key) pairs that the store has listed; their persons and links must be loaded."""
@@ -355,6 +361,7 @@ class PartitionFold:
 
     def _tell(self, person: Person, change: StageChange, at: int, retracted_stage: str | None) -> None:
         new = change.to or "gone"
+        self._changes[new] = self._changes.get(new, 0) + 1
         person.changes = [
             *person.changes[1 - CHANGES_KEPT :],
             Told(change.version, at, change.from_, new, change.confirmed),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -44,12 +46,64 @@ STREAM_TIME: Final = Metric(
     (),
     "latest stream time of the partitions owned, since the epoch",
 )
+STAGE_CHANGES: Final = Metric(
+    PREFIX + "stage_changes_total",
+    "counter",
+    "changes",
+    ("to",),
+    "changes of stage committed, by the stage entered; `gone` where a life ended",
+)
+PARTITIONS_OWNED: Final = Metric(
+    PREFIX + "partitions_owned", "gauge", "partitions", (), "partitions that this worker folds"
+)
+PARTITIONS_WAITING: Final = Metric(
+    PREFIX + "partitions_waiting",
+    "gauge",
+    "partitions",
+    (),
+    "partitions assigned to this worker that it does not fold: being taken over, or stopped; see /readyz",
+)
+TAKEOVERS: Final = Metric(
+    PREFIX + "takeovers_total", "counter", "takeovers", ("result",), "attempts to own a partition, by how they ended"
+)
+RECORDS_BEHIND: Final = Metric(
+    PREFIX + "records_behind", "gauge", "records", ("partition",), "records of a partition that are not yet folded"
+)
+BEHIND_SECONDS: Final = Metric(
+    PREFIX + "behind_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "age of the last record folded of the partition that is furthest behind; 0 where none is",
+)
+OVERDUE_SECONDS: Final = Metric(
+    PREFIX + "overdue_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "how long ago something was due of somebody in a live partition, and has not been done",
+)
+OUTBOX_SECONDS: Final = Metric(
+    PREFIX + "outbox_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "how long the oldest output has been committed and not yet made durable in its topic",
+)
+COMMIT_SECONDS: Final = Metric(
+    PREFIX + "commit_seconds", "histogram", "seconds", (), "one commit of a unit of work to the store", SECONDS
+)
+PUBLISH_SECONDS: Final = Metric(
+    PREFIX + "publish_seconds", "histogram", "seconds", (), "sending the outputs of a batch until durable", SECONDS
+)
 BATCH_SECONDS: Final = Metric(
     PREFIX + "batch_seconds", "histogram", "seconds", (), "from records read to their state committed", SECONDS
 )
 
 METRICS: Final = (
-    FOLDED, REPEATED, BEYOND, OVER_BOUND, UNREADABLE, PUBLISHED, STAGE_PERSONS, STREAM_TIME, BATCH_SECONDS,
+    FOLDED, REPEATED, BEYOND, OVER_BOUND, UNREADABLE, PUBLISHED, STAGE_PERSONS, STAGE_CHANGES, STREAM_TIME,
+    PARTITIONS_OWNED, PARTITIONS_WAITING, TAKEOVERS, RECORDS_BEHIND, BEHIND_SECONDS, OVERDUE_SECONDS, OUTBOX_SECONDS,
+    BATCH_SECONDS, COMMIT_SECONDS, PUBLISH_SECONDS,
 )  # fmt: skip
 """All of them; docs, dashboards and alerts are checked against these names."""
 
@@ -62,6 +116,20 @@ _OF_FOLD: Final = {
 }
 
 
+class TakeoverResult(StrEnum):
+    """How an attempt to own a partition ended."""
+
+    OWNED = "owned"
+    FENCED = "fenced"
+    """Another owner has it, or the store is elsewhere than this one thought."""
+    UNAVAILABLE = "unavailable"
+    """Store or log did not answer."""
+    MISMATCH = "mismatch"
+    """The log is not the one that the states belong to: stopped."""
+    FAILED = "failed"
+    """A fault of ours."""
+
+
 class WorkerMetrics:
     """The metrics, registered in one registry."""
 
@@ -71,9 +139,24 @@ class WorkerMetrics:
         self._persons = STAGE_PERSONS.gauge(registry)
         for stage in Stage:
             self._persons.labels(stage.value)
+        self._changes = STAGE_CHANGES.counter(registry)
+        for to in (*(stage.value for stage in Stage), "gone"):
+            self._changes.labels(to)
         self._stream_time = STREAM_TIME.gauge(registry)
+        self.partitions_owned = PARTITIONS_OWNED.gauge(registry)
+        self.partitions_waiting = PARTITIONS_WAITING.gauge(registry)
+        self._takeovers = TAKEOVERS.counter(registry)
+        for result in TakeoverResult:
+            self._takeovers.labels(result.value)
+        self.records_behind = RECORDS_BEHIND.gauge(registry)
+        self.behind_seconds = BEHIND_SECONDS.gauge(registry)
+        self.overdue_seconds = OVERDUE_SECONDS.gauge(registry)
+        self.outbox_seconds = OUTBOX_SECONDS.gauge(registry)
         self.batch_seconds = BATCH_SECONDS.histogram(registry)
+        self.commit_seconds = COMMIT_SECONDS.histogram(registry)
+        self.publish_seconds = PUBLISH_SECONDS.histogram(registry)
         self._stages: dict[int, dict[str, int]] = {}
+        self._watched: set[int] = set()
         self._tau = 0
 
     def observe(self, partition: int, fold: PartitionFold) -> None:
@@ -81,11 +164,33 @@ class WorkerMetrics:
         for name, count in fold.take_counts().items():
             if count:
                 self._fold[name].inc(count)
-        before, now = self._stages.get(partition, {}), fold.state.stages
+        for to, count in fold.take_changes().items():
+            self._changes.labels(to).inc(count)
+        self._count_stages(partition, fold.state.stages)
+        self._tau = max(self._tau, fold.state.tau)
+        self._stream_time.set(self._tau / 1000)
+
+    def taken_over(self, result: TakeoverResult) -> None:
+        """Count an attempt to own a partition, or what ended the ownership."""
+        self._takeovers.labels(result.value).inc()
+
+    def forget(self, partition: int) -> None:
+        """Take a partition that is owned no longer out of what is summed over the owned ones."""
+        self._count_stages(partition, {})
+        if partition in self._watched:
+            self._watched.remove(partition)
+            self.records_behind.remove(str(partition))
+
+    def watch(self, behind: Mapping[int, int]) -> None:
+        """Show how many records each owned partition is behind."""
+        for partition, records in behind.items():
+            self._watched.add(partition)
+            self.records_behind.labels(str(partition)).set(records)
+
+    def _count_stages(self, partition: int, now: Mapping[str, int]) -> None:
+        before = self._stages.get(partition, {})
         for stage in before.keys() | now.keys():
             moved = now.get(stage, 0) - before.get(stage, 0)
             if moved:
                 self._persons.labels(stage).inc(moved)
         self._stages[partition] = dict(now)
-        self._tau = max(self._tau, fold.state.tau)
-        self._stream_time.set(self._tau / 1000)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from collector.wire.event import Event
@@ -31,6 +32,7 @@ class PartitionUnit:
         deployment: str,
         *,
         size: int = SLICE,
+        commit_seconds: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         state = (
             PartitionState(partition, partitions)
@@ -40,6 +42,7 @@ class PartitionUnit:
         self._store = store
         self._token = acquired.token
         self._size = size
+        self._commit_seconds = commit_seconds
         self._committed = state.position
         self.committed: list[tuple[int, Output]] = []
         """Outputs committed here and not yet taken for publishing, with their numbers in the outbox."""
@@ -183,7 +186,8 @@ class PartitionUnit:
             listings=dict(fold.listings),
             outputs=list(enumerate(fold.outputs, first)),
         )
-        last = await self._store.commit(commit)
+        with self._commit_seconds():
+            last = await self._store.commit(commit)
         self._committed = fold.state.position
         self.committed.extend(enumerate(fold.outputs, last + 1 - len(fold.outputs)))
 

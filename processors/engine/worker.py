@@ -53,6 +53,8 @@ class PartitionWorker:
         self._token = ""
         self._ticked = 0
         self._published: int | None = None
+        self.overdue_ms = 0
+        """How long ago something was due that the last look at the due list still found (live partitions only)."""
 
     async def acquire(self) -> None:
         """Take the partition over: token, position, bounds, and what an earlier owner left unpublished.
@@ -68,6 +70,7 @@ class PartitionWorker:
             acquired,
             self._options.deployment,
             size=self._options.slice_persons,
+            commit_seconds=self._metrics.commit_seconds.time,
         )
         first, end = await self._log.bounds(self.partition)
         if not first <= unit.position.offset <= end:
@@ -82,6 +85,7 @@ class PartitionWorker:
         while waiting := await self._store.outbox(self.partition, _OUTBOX_BATCH):
             await self._publish(waiting)
             await self.flush()
+        self._metrics.observe(self.partition, unit.fold)
 
     async def _check_last(self, unit: PartitionUnit) -> None:
         offset = unit.position.offset - 1
@@ -92,6 +96,16 @@ class PartitionWorker:
                 "made anew under the same name. Bring the old log back, or restore states that match this one"
             )
             raise LogMismatchError(msg)
+
+    @property
+    def last_folded(self) -> int:
+        """When the last folded record was appended (UTC ms); 0 where none was."""
+        return self._owned().fold.state.appended
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is committed and not yet durable in its topic."""
+        return self._published is not None
 
     @property
     def position(self) -> Position:
@@ -126,7 +140,8 @@ class PartitionWorker:
 
     async def _publish(self, waiting: Sequence[tuple[int, Output]]) -> None:
         """Send what is committed; sent again after a crash, with the same bytes and ids."""
-        await self._publisher.publish([output for _, output in waiting])
+        with self._metrics.publish_seconds.time():
+            await self._publisher.publish([output for _, output in waiting])
         self._published = waiting[-1][0]
         self._metrics.published.inc(len(waiting))
 
@@ -145,11 +160,15 @@ class PartitionWorker:
     async def tick(self) -> bool:
         """Append a tick where something is due and the partition is live; return whether one was appended."""
         now, state = self._clock(), self._owned().fold.state
-        if not state.live or now - self._ticked < self._options.tick_interval_ms:
+        self.overdue_ms = 0
+        if not state.live:
             return False
-        settled = now - self._options.tick_settle_ms
         due = await self._store.first_due(self.partition)
-        if due is None or due * HOUR_MS > settled or state.tau >= now:
+        if due is None:
+            return False
+        self.overdue_ms = max(0, now - due * HOUR_MS)
+        settled = now - self._options.tick_settle_ms
+        if due * HOUR_MS > settled or state.tau >= now or now - self._ticked < self._options.tick_interval_ms:
             return False
         self._ticked = now
         await self._log.append([(self.partition, Draft(Kind.TICK, now))])

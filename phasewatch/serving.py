@@ -1,0 +1,84 @@
+"""HTTP servers among other work in one process: uvicorn, with signals and lifetime left to that process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+
+from phasewatch.errors import FaultError, UsageError
+
+_POLL_SECONDS: Final = 0.02
+_STOP_SECONDS: Final = 5
+"""How long a stopping server waits for answers under way."""
+
+
+class _Server(uvicorn.Server):
+    """A server among several in one process, which leaves signals to that process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Servers:
+    """The servers of one process; used from one event loop."""
+
+    def __init__(self) -> None:
+        self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
+
+    async def serve(
+        self, app: Callable[..., Any], host: str, port: int, *, http: type[asyncio.Protocol] | None = None
+    ) -> str:
+        """Serve one more application and return its address; `http` is the protocol class where it needs its own.
+
+        Raises:
+            UsageError: if nothing can listen there.
+        """
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=http or "auto",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            date_header=False,
+            server_header=False,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        listener = listen(host, port)
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        self._servers.append((server, task))
+        while not server.started:
+            if task.done():
+                await task
+                msg = f"the server at {host}:{port} has ended before it began"
+                raise FaultError(msg)
+            await asyncio.sleep(_POLL_SECONDS)
+        return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+    async def stop(self) -> None:
+        """Take no new requests, finish those under way, and stop."""
+        for server, _ in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*(task for _, task in self._servers), return_exceptions=True)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; not left to the server, which would end the process where it can't.
+
+    Raises:
+        UsageError: if nothing can listen there.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        msg = f"nothing can listen on {host}:{port} ({error.strerror}); stop what does, or choose another port"
+        raise UsageError(msg) from error

@@ -1,0 +1,1 @@
+"""Faust runs the workers: app, group membership and the consumer's thread."""

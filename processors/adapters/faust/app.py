@@ -1,0 +1,237 @@
+"""The Faust app of a worker: what it uses of Faust, and every private hook of it, in one place.
+
+Faust gives the app, group membership and the consumer in a thread of its own. Its streams are not used: agents
+acknowledge in `finally` and so lose a failed batch, seeks in its signals are overwritten by Recovery, and its own
+committed offsets are not the truth here, the store's position is (architecture, section 6). What is overridden, and why
+(read and measured with faust-streaming 0.15.3, which is pinned for that reason):
+
+- `App._new_transport`: how a consumer class of one's own gets in.
+- `Consumer.perform_seek`: the one place that every assignment passes through, after all others have sought (signals come
+  before it and are overwritten). Here runners are started, which seek by themselves.
+- `Consumer.on_partitions_revoked`: runners stop before the partitions are given up.
+- `Consumer._drain_messages`, `_getmany`: records are handed to runners in lists, without a stream between. It is the only
+  place that moves positions, between two fetches, so that no fetch under way can follow a seek.
+- `Consumer.force_commit`: commits where the runners are, for lag tools only; never while rebalancing (it would make
+  aiokafka join again), and never crashing.
+- `Consumer.verify_event_path`: a watchdog over streams that there are not.
+- `_thread`, `_ensure_consumer`, `_coordinator._group_instance_id`: a static member that leaves for good has to say so,
+  which aiokafka leaves out for static members.
+- `App._create_directories`: nothing is kept in files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import faust
+import faust.transport.drivers.aiokafka as driver
+import structlog
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from processors.adapters.kafka.records import record_of
+from processors.engine.ports import FencedError
+from processors.engine.runner import PartitionRunner
+
+SESSION_SECONDS: Final = 6.0
+"""The broker's default minimum: how long a dead worker's partitions wait for it."""
+HEARTBEAT_SECONDS: Final = 1.0
+REBALANCE_SECONDS: Final = 10.0
+REQUEST_SECONDS: Final = 30.0
+COMMIT_SECONDS: Final = 2.0
+"""How far the group's offsets may lag behind the store's (contract: seconds)."""
+FETCH_SECONDS: Final = 0.1
+"""How long one fetch waits: what a partition that wants records again, or a seek, may have to wait for."""
+FETCH_BYTES: Final = 1024 * 1024
+MAX_POLL_RECORDS: Final = 2000
+
+_logger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _SeekRequest:
+    runner: PartitionRunner
+    offset: int
+    done: asyncio.Future[None]
+
+    def succeed(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, why: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(FencedError(why))
+
+
+class _Consumer(driver.Consumer):
+    """Starts and stops runners with the assignment, and feeds them."""
+
+    app: WorkerApp
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.runners: dict[TP, PartitionRunner] = {}
+        self._stops = 0
+        self._seeks: deque[_SeekRequest] = deque()
+        self._left_at: dict[TP, int] = {}
+
+    async def perform_seek(self) -> None:
+        stops = self._stops
+        await self.stop_runners()
+        if self._stops != stops + 1:  # revoked meanwhile: the next assignment comes through here, too
+            return
+        for tp in self.assignment():
+            if tp.topic == self.app.events_topic:
+                self.runners[tp] = runner = self.app.make_runner(tp.partition)
+                runner.start()
+        _logger.info("partitions_assigned", partitions=sorted(tp.partition for tp in self.runners))
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self.stop_runners()
+        await super().on_partitions_revoked(revoked)
+
+    async def stop_runners(self) -> None:
+        self._stops += 1
+        runners, self.runners = self.runners, {}
+        self._left_at = _positions(runners)
+        await asyncio.gather(*(runner.stop() for runner in runners.values()))
+
+    async def seek_runner(self, runner: PartitionRunner, offset: int) -> None:
+        """Return once the next fetch for a runner's partition begins at `offset`."""
+        request = _SeekRequest(runner, offset, asyncio.get_running_loop().create_future())
+        self._seeks.append(request)
+        await request.done
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        while not (self.should_stop or fetcher.should_stop):
+            if not self.flow_active:
+                await self.wait_first(self.can_resume_flow.wait(), fetcher._stopped.wait(), timeout=FETCH_SECONDS)  # noqa: SLF001
+                continue
+            await self._seek_all()
+            wanting = {tp for tp, runner in self.runners.items() if runner.wants}
+            if not wanting:  # an empty set would mean all of them to aiokafka
+                await asyncio.sleep(FETCH_SECONDS / 5)
+                continue
+            fetched: Mapping[TP, Iterable[Any]] = await self._getmany(wanting, FETCH_SECONDS)
+            for tp, records in fetched.items():
+                runner = self.runners.get(TP(tp.topic, tp.partition))
+                if runner is not None:
+                    runner.feed([record_of(one) for one in records])
+
+    async def _seek_all(self) -> None:
+        while self._seeks:
+            request = self._seeks.popleft()
+            tp = TP(self.app.events_topic, request.runner.partition)
+            if request.done.done() or self.runners.get(tp) is not request.runner:
+                continue
+            try:
+                await self.seek_wait({driver.ensure_aiokafka_TP(tp): request.offset})
+            except (KafkaError, TimeoutError) as error:
+                request.fail(f"partition {tp.partition} of the log can't be read from {request.offset} on: {error!r}")
+            else:
+                request.succeed()
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002
+        if self.app.rebalancing:
+            return False
+        positions = _positions(self.runners) or self._left_at
+        assigned = self.assignment()
+        offsets = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in positions.items() if tp in assigned}
+        if not offsets:
+            return False
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self._thread.call_thread(self._thread._ensure_consumer().commit, offsets)  # noqa: SLF001
+        except (KafkaError, TimeoutError) as error:
+            _logger.debug("group_offsets_not_committed", reason=repr(error))
+            return False
+        return True
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Watch nothing: the streams that this would watch are not used."""
+
+    def leave_for_good(self) -> None:
+        self._thread._ensure_consumer()._coordinator._group_instance_id = None  # noqa: SLF001
+
+    async def on_stop(self) -> None:
+        await self.stop_runners()
+        await super().on_stop()
+
+
+def _positions(runners: Mapping[TP, PartitionRunner]) -> dict[TP, int]:
+    found = {tp: runner.position for tp, runner in runners.items()}
+    return {tp: position for tp, position in found.items() if position is not None}
+
+
+class _Transport(driver.Transport):
+    Consumer = _Consumer
+
+
+class WorkerApp(faust.App):
+    """One member of the group; `make_runner` is called for every partition that it is assigned."""
+
+    def __init__(
+        self, group: str, *, brokers: str, events_topic: str, name: str, make_runner: Callable[[int], PartitionRunner]
+    ) -> None:
+        super().__init__(
+            group,
+            broker=[f"kafka://{broker}" for broker in brokers.split(",")],
+            store="memory://",
+            autodiscover=False,
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            table_standby_replicas=0,
+            stream_wait_empty=False,
+            consumer_group_instance_id=name,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=FETCH_BYTES,
+            broker_client_id=f"{group}-{name}",
+            broker_session_timeout=SESSION_SECONDS,
+            broker_heartbeat_interval=HEARTBEAT_SECONDS,
+            broker_rebalance_timeout=REBALANCE_SECONDS,
+            broker_request_timeout=REQUEST_SECONDS,
+            broker_commit_interval=COMMIT_SECONDS,
+            broker_max_poll_records=MAX_POLL_RECORDS,
+        )
+        self.events_topic = events_topic
+        self.make_runner = make_runner
+
+    @property
+    def runners(self) -> list[PartitionRunner]:
+        """Those of the partitions that are assigned now."""
+        return list(self._group_consumer.runners.values()) if self._consumer is not None else []
+
+    async def seek(self, runner: PartitionRunner, offset: int) -> None:
+        """Return once the next records fed to a runner begin at `offset`."""
+        await self._group_consumer.seek_runner(runner, offset)
+
+    def leave_for_good(self) -> None:
+        """Say on the way out that this member does not come back, so that others take over at once."""
+        self._group_consumer.leave_for_good()
+
+    @property
+    def _group_consumer(self) -> _Consumer:
+        consumer = self.consumer
+        if not isinstance(consumer, _Consumer):
+            msg = f"Faust made a {type(consumer)}"
+            raise TypeError(msg)
+        return consumer
+
+    async def on_start(self) -> None:
+        """Subscribe to topic `events`, with no agent to do so."""
+        await super().on_start()
+        self.topics.add(self.topic(self.events_topic, internal=False))
+
+    def _create_directories(self) -> None:
+        """Keep nothing in files."""
+
+    def _new_transport(self) -> Any:  # noqa: ANN401 - Faust's interface type is looser than the class
+        return _Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> Any:  # noqa: ANN401
+        return _Transport(self.conf.broker_producer, self)

@@ -1,0 +1,181 @@
+"""One assigned partition's work from assignment to revocation: own, fold what comes, flush, let time pass, own anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from collector.wire.record import Record
+from processors.engine.metrics import TakeoverResult, WorkerMetrics
+from processors.engine.ports import FencedError, LogMismatchError, StoreUnavailableError, Unreadable
+from processors.engine.worker import PartitionWorker
+
+QUEUE_BYTES: Final = 4 * 1024 * 1024
+"""Record values that may wait for a partition: several commits' worth; 128 MiB for 32 partitions at the very most."""
+FLUSH_SECONDS: Final = 1.0
+"""How long topic `stages` and the outbox's end may lag behind what is published (architecture, section 6)."""
+TICK_SECONDS: Final = 1.0
+"""How often a partition is asked whether something is due; `tick_interval_seconds` bounds the ticks themselves."""
+RETRY_SECONDS: Final = 1.0
+RETRY_MOST_SECONDS: Final = 15.0
+"""Waits between attempts to own a partition; not below a heartbeat, so that two owners don't take turns (measured)."""
+STOP_SECONDS: Final = 3.0
+"""How long the batch under way may take when the partition is taken away; half of the shortest session."""
+
+_logger = structlog.get_logger(__name__)
+
+Acquire = Callable[[], Awaitable[PartitionWorker]]
+"""Takes the partition over in the store, and whatever else its owner needs; returns its worker."""
+Release = Callable[[], Awaitable[None]]
+"""Gives up what `Acquire` took beside the store."""
+Seek = Callable[[int], Awaitable[None]]
+"""Returns once records are fed from this offset on, and none of before will be."""
+
+
+class PartitionRunner:
+    """Owns one partition again and again until it is stopped; records are fed to it as the log gives them."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        acquire: Acquire,
+        release: Release,
+        seek: Seek,
+        batch_records: int,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self.partition = partition
+        self._acquire, self._release, self._seek = acquire, release, seek
+        self._batch_records = batch_records
+        self._metrics = metrics
+        self._queue: deque[Record | Unreadable] = deque()
+        self._queued_bytes = 0
+        self._ready = False
+        self._stopping = False
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.outbox_since: float | None = None
+        """Since when (monotonic seconds) something has been committed and not flushed."""
+        self.worker: PartitionWorker | None = None
+        """The worker while the partition is owned."""
+        self.why_not_ready: str | None = "it is being taken over"
+
+    @property
+    def wants(self) -> bool:
+        """Whether records may be fed now."""
+        return self._ready and self._queued_bytes < QUEUE_BYTES
+
+    @property
+    def position(self) -> int | None:
+        """Offset of the next record to fold, while the partition is owned."""
+        return None if self.worker is None else self.worker.position.offset
+
+    def feed(self, records: Sequence[Record | Unreadable]) -> None:
+        """Take records that follow the ones before; dropped where the partition is just being taken over."""
+        if self._ready:
+            self._queue.extend(records)
+            self._queued_bytes += sum(map(_size, records))
+            self._news.set()
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._task = asyncio.create_task(self._run(), name=f"partition-{self.partition}")
+
+    async def stop(self) -> None:
+        """Finish the batch under way, flush, and give the partition up; what takes too long is cut off."""
+        self._stopping = True
+        self._news.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        wait = RETRY_SECONDS
+        while not self._stopping:
+            try:
+                self.worker = await self._take_over()
+                self.why_not_ready, wait = None, RETRY_SECONDS
+                self._metrics.taken_over(TakeoverResult.OWNED)
+                await self._work(self.worker)
+            except (FencedError, StoreUnavailableError) as error:
+                self.why_not_ready = str(error)
+                fenced = isinstance(error, FencedError)
+                self._metrics.taken_over(TakeoverResult.FENCED if fenced else TakeoverResult.UNAVAILABLE)
+                _logger.warning("partition_retries", partition=self.partition, reason=str(error), seconds=wait)
+            except LogMismatchError as error:
+                self.why_not_ready = f"stopped: {error}"
+                self._metrics.taken_over(TakeoverResult.MISMATCH)
+                _logger.error("partition_stopped", partition=self.partition, reason=str(error))  # noqa: TRY400 - its text says all
+                return
+            except Exception as error:  # a bug: others go on, this one is tried again and says why until it is mended
+                self.why_not_ready = f"failed: {error!r}"
+                self._metrics.taken_over(TakeoverResult.FAILED)
+                _logger.exception("partition_failed", partition=self.partition, seconds=wait)
+            finally:
+                await self._give_up()
+            if not self._stopping:
+                await self._pause(wait)
+                wait = min(2 * wait, RETRY_MOST_SECONDS)
+
+    async def _take_over(self) -> PartitionWorker:
+        worker = await self._acquire()
+        self._forget()
+        await self._seek(worker.position.offset)
+        self._ready = True
+        return worker
+
+    async def _give_up(self) -> None:
+        self._ready = False
+        if self.worker is not None:
+            self._metrics.forget(self.partition)
+        self.worker = self.outbox_since = None
+        self._forget()
+        await self._release()
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    async def _work(self, worker: PartitionWorker) -> None:
+        now = asyncio.get_running_loop().time
+        flushed = ticked = now()
+        while not self._stopping:
+            records = self._next()
+            if records:
+                await worker.take(records)
+                if worker.waiting and self.outbox_since is None:
+                    self.outbox_since = now()
+            if now() - flushed >= FLUSH_SECONDS:
+                await worker.flush()
+                flushed, self.outbox_since = now(), None
+            if now() - ticked >= TICK_SECONDS:
+                await worker.tick()
+                ticked = now()
+            if not self._queue:
+                await self._pause(min(flushed + FLUSH_SECONDS, ticked + TICK_SECONDS) - now())
+        await worker.flush()
+
+    def _next(self) -> list[Record | Unreadable]:
+        records = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_records))]
+        self._queued_bytes -= sum(map(_size, records))
+        return records
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for news, so long at most."""
+        self._news.clear()
+        if not (self._stopping or self._queue):
+            try:
+                async with asyncio.timeout(max(0.0, seconds)):
+                    await self._news.wait()
+            except TimeoutError:
+                return
+
+
+def _size(record: Record | Unreadable) -> int:
+    return len(record.value if isinstance(record, Unreadable) else record.draft.value)
