@@ -4,26 +4,36 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
-PYTHON_DIRS := collector processors console phasewatch tests bench
+PYTHON_DIRS := collector processors console phasewatch deploy tests bench
 QUICK_TESTS := $(wildcard tests/unit tests/property tests/contract)
 LOCK := $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header
+
+# What the tests need beside Python: words of bootstrap.sh.
+PROGRAMS := chromium kafka redis prometheus javac kcat nginx wrk
 
 # What the stamps in .venv stand for: a target installs again only when one of these files has changed.
 PINNED := requirements-build.txt pyproject.toml deploy/local/bootstrap.sh
 
-.PHONY: help demo test test-long check bench docs lock
+.PHONY: help demo services services-stop test test-long check bench docs lock
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1 - /'
 
 demo: .venv/.runtime ## a small fund shop with simulated visitors; ARGS="--seconds N" ends by itself
 	@$(BIN)/phasewatch demo $(ARGS)
 
+services: .venv/.runtime ## a real Kafka and Redis on loopback, without containers; ARGS="--kafka-port N --redis-port N"
+	@deploy/local/bootstrap.sh kafka redis
+	@$(BIN)/python -m deploy.local.developer start $(ARGS)
+
+services-stop: .venv/.runtime ## end these; their data stays in data/services
+	@$(BIN)/python -m deploy.local.developer stop
+
 test: .venv/.dev ## the whole suite; nothing is skipped for a missing program
-	@deploy/local/bootstrap.sh chromium
+	@deploy/local/bootstrap.sh $(PROGRAMS)
 	REQUIRE_SERVICES=1 $(BIN)/pytest -m "not long" $(ARGS)
 
 test-long: .venv/.dev ## the same with the long runs
-	@deploy/local/bootstrap.sh chromium
+	@deploy/local/bootstrap.sh $(PROGRAMS)
 	REQUIRE_SERVICES=1 $(BIN)/pytest $(ARGS)
 
 check: .venv/.dev ## lint, types, import rules, unit, property and contract tests: under a minute
@@ -31,7 +41,7 @@ check: .venv/.dev ## lint, types, import rules, unit, property and contract test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --explicit-package-bases $(PYTHON_DIRS)
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not long" $(QUICK_TESTS)
+	$(BIN)/pytest -m "not long and not services" $(QUICK_TESTS)
 
 bench: .venv/.dev ## the benchmarks as a table; ARGS="NAME --json" one of them as JSON
 	@$(BIN)/python -m bench.run $(ARGS)

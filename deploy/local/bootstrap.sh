@@ -1,7 +1,15 @@
 #!/usr/bin/env bash
 # Installs into .venv what `make` needs, from a fresh clone with nothing but a Python and a network.
 #   bootstrap.sh FILE.txt   the virtual environment, FILE's pinned packages, and Phasewatch itself
-#   bootstrap.sh chromium   the browser of the browser tests, by apt
+#   bootstrap.sh WORD ...   what the tests need beside Python, by apt:
+#       chromium     the browser of the browser tests
+#       kafka        Java and Maven, and with them Kafka's jars into .venv/.kafka
+#       redis        redis-server, which is Redis' Sentinel too
+#       prometheus   Prometheus and promtool
+#       javac        for a subscriber in Java
+#       kcat nginx wrk
+# On a machine with systemd, Debian's redis-server, prometheus and nginx start their services as they are installed.
+# Nothing here uses these services: `systemctl disable --now NAME` ends one that is in the way of `make services`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,16 +20,17 @@ stop() {
 
 # Debian packages; only root may install them, anybody else is told the command.
 apt_install() {
-    local why="$1" package="$2"
+    local why="$1"
+    local packages=("${@:2}")
     if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
-        stop "$why" "Install it and run make again:  sudo apt-get install -y $package"
+        stop "$why" "Install it and run make again:  sudo apt-get install -y ${packages[*]}"
     fi
-    echo "bootstrap: $why Installing $package ..."
+    echo "bootstrap: $why Installing ${packages[*]} ..."
     export DEBIAN_FRONTEND=noninteractive
     # A fresh container has no package lists yet, and an old one may have stale lists.
-    apt-get install -y -qq "$package" >/dev/null 2>&1 ||
-        { apt-get update -qq && apt-get install -y -qq "$package" >/dev/null; } ||
-        stop "apt-get could not install $package; its own message stands above."
+    apt-get install -y -qq "${packages[@]}" >/dev/null 2>&1 ||
+        { apt-get update -qq && apt-get install -y -qq "${packages[@]}" >/dev/null; } ||
+        stop "apt-get could not install ${packages[*]}; its own message stands above."
 }
 
 recent_enough() {
@@ -67,8 +76,63 @@ install() {
     .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 }
 
+# Notes PROGRAM and its Debian package where the program is missing; sbin is not on everybody's PATH.
+needs() {
+    PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null && return
+    programs+=("$1")
+    packages+=("$2")
+}
+
+# Kafka 4 runs on Java 17 or newer; Debian's default has been that since Debian 12.
+java_is_recent() {
+    local version
+    version=$(java -version 2>&1 | sed -nE '1s/.*version "([0-9]+).*/\1/p')
+    [[ ${version:-0} -ge 17 ]]
+}
+
+note_missing() {
+    case "$1" in
+    chromium) needs chromium chromium ;;
+    kafka)
+        java_is_recent || needs java-17 default-jre-headless
+        needs mvn maven
+        ;;
+    redis) needs redis-server redis-server ;;
+    prometheus) needs promtool prometheus ;;
+    javac) needs javac default-jdk-headless ;;
+    kcat | nginx | wrk) needs "$1" "$1" ;;
+    *) stop "usage: bootstrap.sh FILE.txt | chromium | kafka | redis | prometheus | javac | kcat | nginx | wrk ..." ;;
+    esac
+}
+
+# Fetched again only when pom.xml has changed.
+fetch_kafka() {
+    local folder=.venv/.kafka
+    cmp -s deploy/local/pom.xml "$folder/pom.xml" && return
+    java_is_recent ||
+        stop "Kafka needs Java 17 or newer, and the java on the PATH is older:  sudo update-alternatives --config java"
+    echo "bootstrap: fetching Kafka's jars into $folder (54 MB) ..."
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    mvn -q -B -Dstyle.color=never -f deploy/local/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/$folder/libs" ||
+        stop "Maven could not fetch what deploy/local/pom.xml names; its own message stands above. Is there a network?"
+    cp deploy/local/pom.xml "$folder/pom.xml"
+}
+
+install_programs() {
+    local word programs=() packages=()
+    for word in "$@"; do
+        note_missing "$word"
+    done
+    if [[ ${#packages[@]} -gt 0 ]]; then
+        apt_install "Not installed, and needed: ${programs[*]}." "${packages[@]}"
+    fi
+    if [[ " $* " == *" kafka "* ]]; then
+        fetch_kafka
+    fi
+}
+
 case "${1:-}" in
 *.txt) install "$1" ;;
-chromium) command -v chromium >/dev/null || apt_install "The browser tests need Chromium." chromium ;;
-*) stop "usage: bootstrap.sh FILE.txt | chromium" ;;
+*) install_programs "${@:-}" ;;
 esac

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from deploy.local import developer
 from deploy.local.process import ServiceError, wait_until
 from deploy.local.services import KafkaBroker, KafkaCluster, Prometheus, RedisSentinel, RedisServer
 from tests.services import StartService
@@ -99,6 +102,7 @@ def test_a_killed_redis_comes_back_with_its_keys(start_service: StartService, tm
     assert server.ask("GET stage") == "decision"
 
 
+@pytest.mark.long
 def test_a_sentinel_makes_the_replica_master_and_a_restart_keeps_that(
     start_service: StartService, tmp_path: Path
 ) -> None:
@@ -106,15 +110,17 @@ def test_a_sentinel_makes_the_replica_master_and_a_restart_keeps_that(
     replica = start_service(RedisServer(tmp_path / "replica", replica_of=master))
     sentinel = start_service(RedisSentinel(tmp_path / "sentinel", master=master))
     wait_until(lambda: "slaves=1" in sentinel.ask("INFO sentinel"), "the Sentinel knows the replica", 20)
+    assert sentinel.master_address() == master.address
     assert master.ask("SET stage holding") == "+OK"
     assert master.ask("WAIT 1 5000") == ":1"
     master.kill()
-    wait_until(lambda: "role:master" in replica.ask("INFO replication"), "the replica is master", 30)
+    wait_until(lambda: sentinel.master_address() == replica.address, "the replica is master", 30)
     assert replica.ask("GET stage") == "holding"
     master.start()
-    wait_until(lambda: "role:slave" in master.ask("INFO replication"), "the old master is a replica", 40)
-    replica.restart()
-    assert "role:master" in replica.ask("INFO replication")
+    wait_until(lambda: "role:slave" in master.ask("INFO replication"), "the old master is a replica", 60)
+    master.restart()
+    assert "role:slave" in master.ask("INFO replication")
+    assert master.ask("GET stage") == "holding"
 
 
 def test_prometheus_runs_over_a_given_configuration(start_service: StartService, tmp_path: Path) -> None:
@@ -138,3 +144,29 @@ def test_what_was_not_started_from_here_is_left_alone(redis_server: RedisServer,
         lent.kill()
     lent.close()
     assert lent.is_ready()
+
+
+def test_make_services_starts_what_does_not_run_and_ends_what_it_started(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    somebodys = start_service(RedisServer(tmp_path / "somebodys"))
+    with closing(RedisServer(tmp_path / "redis")) as server:
+        ports = [server.port]
+        assert developer.start(server, ports).startswith(f"Redis started at {server.address}")
+        later = RedisServer(server.data, port=server.port)
+        assert developer.start(later, ports).startswith(f"Redis at {server.address} runs already")
+        with pytest.raises(ServiceError, match="does not answer"):
+            developer.start(RedisServer(server.data), [])
+        server.pause()
+        assert developer.stop(later).startswith("Redis stopped")
+        assert not server.is_ready()
+        developer.pid_file(server).write_text(str(somebodys.pid), encoding="utf-8")
+        assert developer.stop(later) == "Redis does not run"
+        assert somebodys.is_ready()
+
+
+def test_make_services_says_that_a_port_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        port = somebody.getsockname()[1]
+        with pytest.raises(ServiceError, match=f"another program listens at 127.0.0.1:{port}"):
+            developer.start(RedisServer(tmp_path / "redis", port=port), [port])
