@@ -16,6 +16,9 @@ MASK: Final = "********"
 SECRET_NAMES: Final = frozenset({"authorization", "cookie", "key", "password", "secret", "token", "write_key"})
 """Names whose values are shown nowhere: not in logs, not by `phasewatch settings`."""
 
+_TALKATIVE: Final = ("aiokafka", "faust", "mode", "processors.adapters.faust.app")
+"""Libraries that tell each step of theirs as information; the last is what Faust logs of its own app."""
+
 
 def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace the values of secret names, at any depth, before anything is rendered."""
@@ -73,3 +76,6 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    if level == "info":
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)

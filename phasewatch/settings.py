@@ -154,6 +154,11 @@ class Worker(Section):
         "partitions back within seconds; empty: the host's name and the first number that no other worker here has.",
     )
 
+    leave_on_stop: bool = Field(
+        default=True,
+        description="A worker that is told to stop leaves the group, so that others take over within a second; false "
+        "where it is started again at once, as in a rolling restart: its partitions then wait for it.",
+    )
     batch_records: int = Field(
         default=500,
         ge=1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from math import nan
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -56,6 +57,9 @@ STAGE_CHANGES: Final = Metric(
 PARTITIONS_OWNED: Final = Metric(
     PREFIX + "partitions_owned", "gauge", "partitions", (), "partitions that this worker folds"
 )
+PARTITIONS: Final = Metric(
+    PREFIX + "partitions", "gauge", "partitions", (), "partitions of topic `events`: what all workers together must own"
+)
 PARTITIONS_WAITING: Final = Metric(
     PREFIX + "partitions_waiting",
     "gauge",
@@ -100,10 +104,38 @@ BATCH_SECONDS: Final = Metric(
     PREFIX + "batch_seconds", "histogram", "seconds", (), "from records read to their state committed", SECONDS
 )
 
+REDIS_PREFIX: Final = "phasewatch_redis_"
+
+REDIS_PERSISTENT: Final = Metric(
+    REDIS_PREFIX + "persistent",
+    "gauge",
+    "flag",
+    (),
+    "1 while Redis keeps its append-only file, 0 where it keeps none or cannot write it; NaN where it does not say",
+)
+REDIS_MAY_EVICT: Final = Metric(
+    REDIS_PREFIX + "may_evict",
+    "gauge",
+    "flag",
+    (),
+    "1 where Redis' maxmemory-policy lets it throw states away, else 0; NaN where it does not say",
+)
+REDIS_USED_BYTES: Final = Metric(
+    REDIS_PREFIX + "used_bytes", "gauge", "bytes", (), "memory that Redis uses; NaN where it does not say"
+)
+REDIS_LIMIT_BYTES: Final = Metric(
+    REDIS_PREFIX + "limit_bytes",
+    "gauge",
+    "bytes",
+    (),
+    "Redis' maxmemory, 0 where it has none; NaN where it does not say",
+)
+
 METRICS: Final = (
     FOLDED, REPEATED, BEYOND, OVER_BOUND, UNREADABLE, PUBLISHED, STAGE_PERSONS, STAGE_CHANGES, STREAM_TIME,
-    PARTITIONS_OWNED, PARTITIONS_WAITING, TAKEOVERS, RECORDS_BEHIND, BEHIND_SECONDS, OVERDUE_SECONDS, OUTBOX_SECONDS,
-    BATCH_SECONDS, COMMIT_SECONDS, PUBLISH_SECONDS,
+    PARTITIONS, PARTITIONS_OWNED, PARTITIONS_WAITING, TAKEOVERS, RECORDS_BEHIND, BEHIND_SECONDS, OVERDUE_SECONDS,
+    OUTBOX_SECONDS, BATCH_SECONDS, COMMIT_SECONDS, PUBLISH_SECONDS, REDIS_PERSISTENT, REDIS_MAY_EVICT,
+    REDIS_USED_BYTES, REDIS_LIMIT_BYTES,
 )  # fmt: skip
 """All of them; docs, dashboards and alerts are checked against these names."""
 
@@ -143,6 +175,7 @@ class WorkerMetrics:
         for to in (*(stage.value for stage in Stage), "gone"):
             self._changes.labels(to)
         self._stream_time = STREAM_TIME.gauge(registry)
+        self.partitions = PARTITIONS.gauge(registry)
         self.partitions_owned = PARTITIONS_OWNED.gauge(registry)
         self.partitions_waiting = PARTITIONS_WAITING.gauge(registry)
         self._takeovers = TAKEOVERS.counter(registry)
@@ -194,3 +227,33 @@ class WorkerMetrics:
             if moved:
                 self._persons.labels(stage).inc(moved)
         self._stages[partition] = dict(now)
+
+
+class RedisMetrics:
+    """What a worker sees of its Redis; apart, because an embedded worker has none."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._persistent = REDIS_PERSISTENT.gauge(registry)
+        self._may_evict = REDIS_MAY_EVICT.gauge(registry)
+        self._used = REDIS_USED_BYTES.gauge(registry)
+        self._limit = REDIS_LIMIT_BYTES.gauge(registry)
+        self.observe(persistent=None, may_evict=None, used_bytes=None, limit_bytes=None)
+
+    def observe(
+        self, *, persistent: bool | None, may_evict: bool | None, used_bytes: int | None, limit_bytes: int | None
+    ) -> None:
+        """Show what Redis says of itself; None, unknown, is shown as NaN, which no alert takes for a fault.
+
+        Args:
+            persistent: whether it keeps an append-only file and can write it.
+            may_evict: whether its maxmemory-policy is another one than noeviction.
+            used_bytes: its used_memory.
+            limit_bytes: its maxmemory; 0: none.
+        """
+        for gauge, value in (
+            (self._persistent, persistent),
+            (self._may_evict, may_evict),
+            (self._used, used_bytes),
+            (self._limit, limit_bytes),
+        ):
+            gauge.set(nan if value is None else value)

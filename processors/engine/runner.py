@@ -151,7 +151,7 @@ class PartitionRunner:
                 await worker.take(records)
                 if worker.waiting and self.outbox_since is None:
                     self.outbox_since = now()
-            if now() - flushed >= FLUSH_SECONDS:
+            if now() - flushed >= FLUSH_SECONDS or (worker.importing and worker.waiting and not self._queue):
                 await worker.flush()
                 flushed, self.outbox_since = now(), None
             if now() - ticked >= TICK_SECONDS:

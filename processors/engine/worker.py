@@ -53,6 +53,8 @@ class PartitionWorker:
         self._token = ""
         self._ticked = 0
         self._published: int | None = None
+        self.importing = False
+        """Whether the last record was history: an importer waits until what followed from it is done."""
         self.overdue_ms = 0
         """How long ago something was due that the last look at the due list still found (live partitions only)."""
 
@@ -134,6 +136,8 @@ class PartitionWorker:
         with self._metrics.batch_seconds.time():
             await unit.take(records)
         self._metrics.observe(self.partition, unit.fold)
+        last = records[-1]
+        self.importing = isinstance(last, Record) and last.draft.imported
         waiting, unit.committed = unit.committed, []
         if waiting:
             await self._publish(waiting)

@@ -6,11 +6,11 @@ committed offsets are not the truth here, the store's position is (architecture,
 (read and measured with faust-streaming 0.15.3, which is pinned for that reason):
 
 - `App._new_transport`: how a consumer class of one's own gets in.
-- `Consumer.perform_seek`: the one place that every assignment passes through, after all others have sought (signals come
-  before it and are overwritten). Here runners are started, which seek by themselves.
+- `Consumer.perform_seek`: the one place that every assignment passes through, after all others have sought (signals
+  come before it and are overwritten). Here runners are started, which seek by themselves.
 - `Consumer.on_partitions_revoked`: runners stop before the partitions are given up.
-- `Consumer._drain_messages`, `_getmany`: records are handed to runners in lists, without a stream between. It is the only
-  place that moves positions, between two fetches, so that no fetch under way can follow a seek.
+- `Consumer._drain_messages`, `_getmany`: records are handed to runners in lists, without a stream between. It is the
+  only place that moves positions, between two fetches, so that no fetch under way can follow a seek.
 - `Consumer.force_commit`: commits where the runners are, for lag tools only; never while rebalancing (it would make
   aiokafka join again), and never crashing.
 - `Consumer.verify_event_path`: a watchdog over streams that there are not.
@@ -30,8 +30,10 @@ from typing import Any, Final
 import faust
 import faust.transport.drivers.aiokafka as driver
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP
+from faust.types.transports import TPorTopicSet
+from mode.types import ServiceT
 
 from processors.adapters.kafka.records import record_of
 from processors.engine.ports import FencedError
@@ -49,7 +51,7 @@ FETCH_SECONDS: Final = 0.1
 FETCH_BYTES: Final = 1024 * 1024
 MAX_POLL_RECORDS: Final = 2000
 
-_logger = structlog.get_logger(__name__)
+_logger = structlog.get_logger("processors.adapters.faust")
 
 
 @dataclass(slots=True)
@@ -72,7 +74,7 @@ class _Consumer(driver.Consumer):
 
     app: WorkerApp
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Faust's, passed on
         super().__init__(*args, **kwargs)
         self.runners: dict[TP, PartitionRunner] = {}
         self._stops = 0
@@ -106,10 +108,10 @@ class _Consumer(driver.Consumer):
         self._seeks.append(request)
         await request.done
 
-    async def _drain_messages(self, fetcher: Any) -> None:
+    async def _drain_messages(self, fetcher: ServiceT) -> None:
         while not (self.should_stop or fetcher.should_stop):
             if not self.flow_active:
-                await self.wait_first(self.can_resume_flow.wait(), fetcher._stopped.wait(), timeout=FETCH_SECONDS)  # noqa: SLF001
+                await asyncio.sleep(FETCH_SECONDS / 5)
                 continue
             await self._seek_all()
             wanting = {tp for tp, runner in self.runners.items() if runner.wants}
@@ -135,7 +137,11 @@ class _Consumer(driver.Consumer):
             else:
                 request.succeed()
 
-    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002
+    async def force_commit(
+        self,
+        topics: TPorTopicSet | None = None,  # noqa: ARG002 - Faust's signature
+        start_new_transaction: bool = True,  # noqa: ARG002, FBT001, FBT002 - as above
+    ) -> bool:
         if self.app.rebalancing:
             return False
         positions = _positions(self.runners) or self._left_at
@@ -153,6 +159,13 @@ class _Consumer(driver.Consumer):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Watch nothing: the streams that this would watch are not used."""
+
+    def highwater_of(self, partition: int) -> int | None:
+        try:
+            found: int | None = self.highwater(driver.ensure_aiokafka_TP(TP(self.app.events_topic, partition)))
+        except IllegalStateError:  # not assigned any more
+            return None
+        return found
 
     def leave_for_good(self) -> None:
         self._thread._ensure_consumer()._coordinator._group_instance_id = None  # noqa: SLF001
@@ -205,6 +218,16 @@ class WorkerApp(faust.App):
     def runners(self) -> list[PartitionRunner]:
         """Those of the partitions that are assigned now."""
         return list(self._group_consumer.runners.values()) if self._consumer is not None else []
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the app has given up, or None."""
+        return self.crash_reason if self.crashed else None
+
+    def behind(self, runner: PartitionRunner) -> int:
+        """Return how many records of a runner's partition are not yet folded, as far as the last fetch has told."""
+        end = self._group_consumer.highwater_of(runner.partition)
+        return 0 if end is None or runner.position is None else max(0, end - runner.position)
 
     async def seek(self, runner: PartitionRunner, offset: int) -> None:
         """Return once the next records fed to a runner begin at `offset`."""

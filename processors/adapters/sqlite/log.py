@@ -61,6 +61,10 @@ class SqliteLog:
         ).fetchone()
         return (0, 0) if last is None else (first, last + 1)
 
+    async def all_bounds(self) -> list[tuple[int, int]]:
+        """Return the bounds of every partition."""
+        return [await self.bounds(partition) for partition in range(self.partitions)]
+
     async def append(self, drafts: Sequence[tuple[int, Draft]], notes: Mapping[str, str] | None = None) -> None:
         """Append records to `events`, durably; `notes` are remembered in the same transaction."""
         rows = [Row(EVENTS, partition, None, draft.headers(), draft.value) for partition, draft in drafts]

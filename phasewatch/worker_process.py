@@ -1,0 +1,254 @@
+"""`phasewatch worker`: folds the partitions that the group assigns it, over Kafka and Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from collector.admin import AdminApp, NotReady
+from phasewatch.backend import events_topic, group_of, open_kafka_log, open_publisher, open_redis_store, require_kafka
+from phasewatch.data_dir import now_ms
+from phasewatch.errors import FaultError
+from phasewatch.serving import Servers
+from phasewatch.settings import Settings
+from processors.adapters.faust.app import WorkerApp
+from processors.adapters.kafka.log import KafkaLog
+from processors.adapters.kafka.publisher import KafkaPublisher
+from processors.adapters.redis.store import RedisStore
+from processors.engine.metrics import WorkerMetrics
+from processors.engine.ports import LogMismatchError, StoreUnavailableError
+from processors.engine.runner import PartitionRunner
+from processors.engine.worker import PartitionWorker, WorkerOptions
+
+__all__ = ["run_worker"]
+
+ADMIN_PORT: Final = 8620
+_WATCH_SECONDS: Final = 1.0
+_HEALTH_EVERY: Final = 30
+"""Watches between two looks at the Redis's own settings."""
+_RETRY_SECONDS: Final = 2.0
+_SLOTS: Final = 1024
+
+_logger = structlog.get_logger(__name__)
+
+
+def run_worker(settings: Settings) -> int:
+    """Run until a signal comes; return the exit code.
+
+    Raises:
+        UsageError: if no Kafka is set, or the admin port is taken.
+        FaultError: if the worker can't go on; whoever supervises it should start it again.
+    """
+    require_kafka(settings, "worker")
+    with worker_name(settings) as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_Worker(settings, name).run())
+    return 0
+
+
+@contextmanager
+def worker_name(settings: Settings) -> Iterator[str]:
+    """Yield the name under which this process is a member of the group, held as long as it runs."""
+    if settings.worker.name:
+        yield settings.worker.name
+        return
+    for slot in range(_SLOTS):
+        path = Path(tempfile.gettempdir()) / f"{group_of(settings)}-{os.getuid()}-{slot}.lock"
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield f"{socket.gethostname()}-{slot}"
+            return
+    msg = f"{_SLOTS} workers run on this host already: give each a worker.name of its own"
+    raise FaultError(msg)
+
+
+class _Worker:
+    """One worker process."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings, self._name = settings, name
+        self._registry = CollectorRegistry()
+        self._metrics = WorkerMetrics(self._registry)
+        self._stop = asyncio.Event()
+        self._servers = Servers()
+        self._app: WorkerApp | None = None
+        self._why_not_ready: dict[str, str | None] = {"log": "not yet connected", "store": "not yet asked"}
+
+    async def run(self) -> None:
+        """Serve the admin port, connect, fold until told to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        admin = self._settings.admin
+        parts: dict[str, NotReady] = {
+            "log": partial(self._not_ready, "log"),
+            "store": partial(self._not_ready, "store"),
+            "partitions": self._partitions_not_ready,
+        }
+        port = ADMIN_PORT if admin.port is None else admin.port
+        address = await self._servers.serve(AdminApp(self._registry, parts), admin.host, port)
+        _logger.info("worker_starts", name=self._name, admin=address)
+        store = open_redis_store(self._settings)
+        try:
+            log = await self._connect(store)
+            if log is not None:
+                await self._fold(log, store)
+        finally:
+            await store.close()
+            await self._servers.stop()
+            _logger.info("worker_stopped", name=self._name)
+
+    async def _not_ready(self, part: str) -> str | None:
+        return self._why_not_ready[part]
+
+    async def _partitions_not_ready(self) -> str | None:
+        runners = [] if self._app is None else self._app.runners
+        if not runners:
+            return "no partition is assigned"
+        waiting = {runner.partition: runner.why_not_ready for runner in runners if runner.why_not_ready}
+        return "; ".join(f"{partition}: {why}" for partition, why in sorted(waiting.items())) or None
+
+    async def _connect(self, store: RedisStore) -> KafkaLog | None:
+        """Return the log once it and the store are there and belong together; None if told to stop before."""
+        while not self._stop.is_set():
+            try:
+                self._why_not_ready["log"] = None
+                log = await open_kafka_log(self._settings)
+            except StoreUnavailableError as error:
+                await self._wait_for("log", error)
+                continue
+            try:
+                self._why_not_ready["store"] = None
+                await store.bind(log.log_id, log.partitions)
+            except StoreUnavailableError as error:
+                await log.close()
+                await self._wait_for("store", error)
+                continue
+            except LogMismatchError as error:
+                await log.close()
+                raise FaultError(str(error)) from error
+            return log
+        return None
+
+    async def _wait_for(self, part: str, error: StoreUnavailableError) -> None:
+        self._why_not_ready[part] = str(error)
+        _logger.warning("worker_waits", reason=str(error), seconds=_RETRY_SECONDS)
+        try:
+            async with asyncio.timeout(_RETRY_SECONDS):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    async def _fold(self, log: KafkaLog, store: RedisStore) -> None:
+        publisher = open_publisher(self._settings)
+        self._app = app = WorkerApp(
+            group_of(self._settings),
+            brokers=self._settings.kafka.brokers,
+            events_topic=events_topic(self._settings),
+            name=self._name,
+            make_runner=lambda partition: self._runner(partition, log, store, publisher),
+        )
+        try:
+            await app.start()
+            await self._watch(app, store)
+        finally:
+            if self._settings.worker.leave_on_stop:
+                app.leave_for_good()
+            await app.stop()
+            await publisher.close()
+            await log.close()
+
+    def _runner(self, partition: int, log: KafkaLog, store: RedisStore, publisher: KafkaPublisher) -> PartitionRunner:
+        worker = self._settings.worker
+        options = WorkerOptions(
+            deployment=self._settings.deployment.name,
+            tick_interval_ms=worker.tick_interval_seconds * 1000,
+            tick_settle_ms=worker.tick_settle_ms,
+        )
+
+        async def acquire() -> PartitionWorker:
+            await publisher.begin(partition)
+            found = PartitionWorker(
+                partition,
+                log=log,
+                store=store,
+                publisher=publisher,
+                clock=now_ms,
+                metrics=self._metrics,
+                options=options,
+            )
+            await found.acquire()
+            return found
+
+        async def seek(offset: int) -> None:
+            if self._app is not None:
+                await self._app.seek(runner, offset)
+
+        runner = PartitionRunner(
+            partition,
+            acquire=acquire,
+            release=lambda: publisher.end(partition),
+            seek=seek,
+            batch_records=worker.batch_records,
+            metrics=self._metrics,
+        )
+        return runner
+
+    async def _watch(self, app: WorkerApp, store: RedisStore) -> None:
+        """Keep the gauges current until told to stop.
+
+        Raises:
+            FaultError: if Faust has given up, for instance since another worker has taken this one's name.
+        """
+        looks = 0
+        while not self._stop.is_set():
+            if app.failure is not None:
+                msg = f"the group's consumer has stopped: {app.failure}"
+                raise FaultError(msg) from app.failure
+            if looks % _HEALTH_EVERY == 0:
+                await self._look_at(store)
+            looks += 1
+            self._observe(app)
+            try:
+                async with asyncio.timeout(_WATCH_SECONDS):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _look_at(self, store: RedisStore) -> None:
+        try:
+            health = await store.health()
+        except StoreUnavailableError as error:
+            self._why_not_ready["store"] = str(error)
+            return
+        self._why_not_ready["store"] = None
+        for fault in health.faults():
+            _logger.warning("redis_endangers_states", fault=fault)
+
+    def _observe(self, app: WorkerApp) -> None:
+        now, runners = now_ms(), app.runners
+        owned = [(runner, runner.worker) for runner in runners if runner.worker is not None]
+        self._metrics.partitions_owned.set(len(owned))
+        self._metrics.partitions_waiting.set(len(runners) - len(owned))
+        behind = {runner.partition: app.behind(runner) for runner, _ in owned}
+        self._metrics.watch(behind)
+        lags = [now - worker.last_folded for runner, worker in owned if behind[runner.partition] and worker.last_folded]
+        self._metrics.behind_seconds.set(max(lags, default=0) / 1000)
+        self._metrics.overdue_seconds.set(max((worker.overdue_ms for _, worker in owned), default=0) / 1000)
+        since = [runner.outbox_since for runner in runners if runner.outbox_since is not None]
+        self._metrics.outbox_seconds.set(asyncio.get_running_loop().time() - min(since) if since else 0)

@@ -1,0 +1,1 @@
+"""Log, publisher and topics on Kafka: the production side of the engine's ports."""

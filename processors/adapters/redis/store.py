@@ -1,0 +1,283 @@
+"""The state store on Redis: every key of a partition carries its hash tag, every commit is one script."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from itertools import chain
+from typing import Any, Final
+from zlib import crc32
+
+import hiredis
+import msgspec
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from processors.adapters.redis.errors import unavailable
+from processors.adapters.redis.health import RedisHealth, read_health
+from processors.engine.outputs import Output
+from processors.engine.ports import Acquired, Commit, FencedError, LogMismatchError
+
+HASHES: Final = 32
+"""Hashes that share a partition's persons and links: a sweep reads the keys of one at a time. Never to be changed."""
+
+_CONNECT_SECONDS: Final = 3.0
+_ANSWER_SECONDS: Final = 5.0
+"""A commit of 1,000 persons takes some 10 ms; what takes longer than this is away, or its disk stands still."""
+_CONNECTIONS: Final = 32
+"""One store's at most: Redis answers one after the other anyway."""
+_KEYS_A_QUERY: Final = 500
+
+_Wire = tuple[str, int, bytes | None, tuple[tuple[str, bytes], ...], bytes | None]
+_encoder = msgspec.msgpack.Encoder()
+_output_decoder = msgspec.msgpack.Decoder(_Wire)
+
+
+class _Packing:
+    """Packs the arguments of scripts in C; redis-py's asyncio connections do it in Python, 1 µs an argument."""
+
+    def pack_command(self, *args: bytes | str | float) -> list[bytes]:
+        if args[0] == "EVALSHA":
+            return [hiredis.pack_command(args)]
+        packed: list[bytes] = super().pack_command(*args)  # type: ignore[misc] # the connection's
+        return packed
+
+
+class RedisStore:
+    """States, due lists, positions and outboxes of all partitions in one Redis database; `open` makes one."""
+
+    def __init__(self, client: Redis, prefix: str, address: str) -> None:
+        self._client = client
+        pool = client.connection_pool
+        pool.connection_class = type("PackingConnection", (_Packing, pool.connection_class), {})
+        self._prefix = prefix
+        self._address = address
+        self._connections = asyncio.Semaphore(_CONNECTIONS)
+        here = files("processors.adapters.redis")
+        self._commit, self._trim, self._load, self._due = (
+            client.register_script((here / f"{name}.lua").read_bytes()) for name in ("commit", "trim", "load", "due")
+        )
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        username: str = "",
+        password: str = "",
+        sentinels: Sequence[str] = (),
+        sentinel_service: str = "phasewatch",
+        prefix: str = "phasewatch",
+    ) -> RedisStore:
+        """Return a store that connects when it is first used; `close` it at the end.
+
+        Args:
+            url: redis://host:port/db, or rediss:// for TLS; with Sentinels only its scheme and db count.
+            username: user of the Redis (ACL); empty for the default one.
+            password: of that user; empty for none.
+            sentinels: addresses of Sentinels, host:port; they are asked where the Redis is.
+            sentinel_service: the name under which they know it.
+            prefix: begin of every key.
+        """
+        limits: dict[str, Any] = {
+            "socket_connect_timeout": _CONNECT_SECONDS,
+            "socket_timeout": _ANSWER_SECONDS,
+            # No repeats here: whether a commit whose answer was lost has happened is for the worker to look up.
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+        }
+        login: dict[str, Any] = {"username": username or None, "password": password or None}
+        pool = ConnectionPool.from_url(url, **limits, **login)
+        settings = pool.connection_kwargs
+        if not sentinels:
+            address = f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}, db {settings.get('db', 0)}"
+            return cls(Redis.from_pool(pool), prefix, address)
+        places = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in sentinels)]
+        tls: dict[str, Any] = {"ssl": True} if url.startswith("rediss:") else {}
+        asked = Sentinel(  # type: ignore[no-untyped-call] # redis-py has no type for it
+            places, sentinel_kwargs=limits | tls
+        )
+        database = settings.get("db", 0)
+        client = asked.master_for(sentinel_service, db=database, **limits, **login, **tls)
+        return cls(client, prefix, f"{sentinel_service} at Sentinels {', '.join(sentinels)}, db {database}")
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._client.aclose()
+
+    def _key(self, partition: int, *rest: object) -> str:
+        return ":".join((self._prefix, f"{{{partition}}}", *map(str, rest)))
+
+    @asynccontextmanager
+    async def _away(self) -> AsyncIterator[Redis]:
+        """Lend the client; what Redis refuses or does not answer is raised as the port's errors."""
+        async with self._connections:
+            try:
+                yield self._client
+            except ResponseError as error:
+                if str(error).startswith("FENCED"):
+                    raise FencedError(str(error).removeprefix("FENCED ")) from error
+                raise unavailable(error, self._address) from error
+            except RedisError as error:
+                raise unavailable(error, self._address) from error
+
+    async def bind(self, log_id: str, partitions: int) -> None:
+        """Remember which log the store belongs to, the first time; see the port."""
+        key = f"{self._prefix}:log"
+        ours = {"id": log_id, "partitions": partitions}
+        async with self._away() as client:
+            await client.set(key, json.dumps(ours), nx=True)
+            found = json.loads(await client.get(key) or b"null")
+        if found != ours:
+            msg = (
+                f"the state store on Redis ({self._address}, keys {self._prefix}:*) belongs to the log {found['id']} "
+                f"with {found['partitions']} partitions, not to {log_id} with {partitions}: give it the log it was "
+                "made from, or start with an empty store (another redis.prefix)"
+            )
+            raise LogMismatchError(msg)
+
+    async def acquire(self, partition: int) -> Acquired:
+        """Become the only owner of a partition; see the port."""
+        token = secrets.token_hex(16)
+        key = self._key(partition, "partition")
+        async with self._away() as client, client.pipeline(transaction=True) as both:
+            both.hset(key, "token", token)
+            both.hget(key, "state")
+            _, state = await both.execute()
+        return Acquired(token, state)
+
+    async def state(self, partition: int) -> bytes | None:
+        """Return a partition's state as last committed."""
+        async with self._away() as client:
+            state: Any = await client.hget(self._key(partition, "partition"), "state")
+        return None if state is None else bytes(state)
+
+    async def load(self, partition: int, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the values of those keys that there are."""
+        if not keys:
+            return {}
+        groups: dict[int, list[str]] = {}
+        for key in keys:
+            groups.setdefault(_number(key), []).append(key)
+        args: list[str | int] = []
+        for group in groups.values():
+            args.append(len(group))
+            args += group
+        async with self._away():
+            answers = await self._load(keys=[self._key(partition, "people", n) for n in groups], args=args)
+        found = zip(chain.from_iterable(groups.values()), chain.from_iterable(answers), strict=True)
+        return {key: value for key, value in found if value}
+
+    async def due(self, partition: int, hour: int, most: int) -> list[tuple[int, str]]:
+        """Return at most `most` listed (due hour, key) pairs up to `hour`, in that order."""
+        async with self._away():
+            found = await self._due(keys=[self._key(partition, "due")], args=[hour, most])
+        return [(at, key.decode()) for at, keys in zip(found[::2], found[1::2], strict=True) for key in keys]
+
+    async def first_due(self, partition: int) -> int | None:
+        """Return the earliest listed hour, None where nothing is listed."""
+        async with self._away() as client:
+            hours: Any = await client.zrange(self._key(partition, "due"), 0, 0)
+        return int(hours[0]) if hours else None
+
+    async def scan(self, partition: int, after: str, most: int) -> list[str]:
+        """Return at most `most` keys of persons after `after`: hash by hash, within a hash in order of code points."""
+        found: list[str] = []
+        for number in range(_number(after) if after else 0, HASHES):
+            async with self._away() as client:
+                keys: Any = await client.hkeys(self._key(partition, "people", number))
+            found += sorted(key for key in map(bytes.decode, keys) if key[0] != "l" and key > after)
+            after = ""
+            if len(found) >= most:
+                break
+        return found[:most]
+
+    async def commit(self, commit: Commit) -> int:
+        """Do all of a unit of work in one script; see the port."""
+        partition = commit.partition
+        keys = [self._key(partition, name) for name in ("partition", "due", "outbox")]
+        args: list[Any] = [commit.token, *commit.expected, *commit.position, commit.state]
+        for name, command, values in _steps(commit):
+            keys.append(self._key(partition, *name))
+            args += command, len(values)
+            args += values
+        async with self._away():
+            last = await self._commit(keys=keys, args=args)
+        return int(last)
+
+    async def outbox(self, partition: int, most: int) -> list[tuple[int, Output]]:
+        """Return at most `most` committed outputs that were not trimmed, in order."""
+        async with self._away() as client, client.pipeline(transaction=True) as both:
+            both.hget(self._key(partition, "partition"), "base")
+            both.lrange(self._key(partition, "outbox"), 0, most - 1)
+            base, found = await both.execute()
+        return [(number, Output(*_output_decoder.decode(one))) for number, one in enumerate(found, int(base or 0))]
+
+    async def trim(self, partition: int, token: str, upto: int) -> None:
+        """Forget outputs up to and including number `upto`; see the port."""
+        async with self._away():
+            await self._trim(keys=[self._key(partition, name) for name in ("partition", "outbox")], args=[token, upto])
+
+    async def people(self, partition: int) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield every (key, value) of a partition's persons."""
+        after = ""
+        while keys := await self.scan(partition, after, _KEYS_A_QUERY):
+            found = await self.load(partition, keys)
+            for key in keys:
+                if key in found:
+                    yield key, found[key]
+            after = keys[-1]
+
+    async def health(self) -> RedisHealth:
+        """Return what an operator should know about the Redis; needs no command but INFO."""
+        async with self._away() as client:
+            return read_health(await client.info())
+
+
+def _number(key: str) -> int:
+    """Return which of a partition's hashes holds a key: an anonymous person and its link share one."""
+    return crc32(key[2:].encode()) % HASHES
+
+
+def _steps(commit: Commit) -> list[tuple[tuple[object, ...], str, list[Any]]]:
+    """Return the writes of a commit in their order: (end of the key, command, arguments).
+
+    A script that fails in between leaves what it has written. So what a person's state speaks of, its outputs and its
+    place in a due list, is there before the state; and what strikes off or deletes comes after, as it can be repeated.
+    An anonymous person that has gone over to its user is emptied in the same step that writes its link, so that no
+    unit finds one without the other.
+    """
+    outputs = [
+        _encoder.encode((one.topic, one.partition, one.key, one.headers, one.value)) for _, one in commit.outputs
+    ]
+    listed: dict[int, list[Any]] = {}
+    struck: dict[int, list[Any]] = {}
+    for (hour, key), is_listed in commit.listings.items():
+        if is_listed:
+            listed.setdefault(hour, []).extend((0, key))
+        else:
+            struck.setdefault(hour, []).append(key)
+    written: dict[int, list[Any]] = {}
+    deleted: dict[int, list[Any]] = {}
+    for key, value in commit.people.items():
+        number = _number(key)
+        if value is None:
+            deleted.setdefault(number, []).append(key)
+        written.setdefault(number, []).extend((key, b"" if value is None else value))
+    hours = [one for hour in listed for one in (hour, hour)]
+    steps: list[tuple[tuple[object, ...], str, list[Any]]] = [
+        (("outbox",), "RPUSH", outputs),
+        (("due",), "ZADD", hours),
+        *((("due", hour), "ZADD", pairs) for hour, pairs in listed.items()),
+        *((("people", number), "HSET", pairs) for number, pairs in written.items()),
+        *((("people", number), "HDEL", keys) for number, keys in deleted.items()),
+        *((("due", hour), "ZREM", keys) for hour, keys in struck.items()),
+    ]
+    return [step for step in steps if step[2]]
