@@ -19,9 +19,14 @@ Changes = Mapping[str, Sequence[Mapping[str, Any]]]
 async def assert_agrees(deployment: Deployment, records: Sequence[Record]) -> Any:
     """Run the oracle over `records`, the whole log of `deployment`; return its result, equal to the product's."""
     expected = run(list(records))
-    found = [*_changes(deployment.changes(), expected.changes), *_states(await deployment.states(), expected.states)]
+    found = differences(deployment.changes(), await deployment.states(), expected)
     assert not found, f"{len(found)} differences, of which\n" + "\n".join(found[:_SHOWN])
     return expected
+
+
+def differences(changes: Changes, states: Mapping[str, Mapping[str, Any]], expected: Any) -> list[str]:
+    """Return where changes by person, or states, are not what the oracle expects."""
+    return [*_changes(changes, expected.changes), *_states(states, expected.states)]
 
 
 def _changes(ours: Changes, expected: Changes) -> Iterator[str]:

@@ -27,7 +27,6 @@ from collector.wire.record import HOUR_MS, Draft, Kind, Record
 from phasewatch.backend import open_kafka_log, open_redis_store
 from phasewatch.embedded_worker import shipped_definitions
 from phasewatch.settings import Settings
-from phasewatch.settings_source import load
 from processors.adapters.kafka.log import KafkaLog
 from processors.adapters.redis.store import RedisStore
 from processors.engine.query import Query
@@ -38,6 +37,10 @@ SETTLE_SECONDS = 120
 
 Message = tuple[int, bytes | None, bytes | None, dict[str, bytes]]
 """Partition, key, value and headers, as a subscriber reads them."""
+
+
+def _without_settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PHASEWATCH_")}
 
 
 class Deployment:
@@ -66,14 +69,14 @@ class Deployment:
         for name, value in self.environment.items():
             section, _, key = name.removeprefix("PHASEWATCH_").lower().partition("__")
             given.setdefault(section, {})[key] = value
-        return load(None, given)[0]
+        return Settings.model_validate(given)
 
     def run(self, *arguments: str | Path, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command of the product to its end."""
         return subprocess.run(
             [*COMMAND, *map(str, arguments)],
             cwd=self.directory,
-            env=os.environ | self.environment,
+            env=_without_settings() | self.environment,
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -122,7 +125,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [*(command or (*COMMAND, "worker")), "--name", self.name, "--admin-port", str(self.port)],
                 cwd=self._deployment.directory,
-                env=os.environ | self._deployment.environment | self.environment,
+                env=_without_settings() | self._deployment.environment | self.environment,
                 stdout=output,
                 stderr=output,
             )
@@ -231,7 +234,8 @@ class Inside:
             assert not decoded.rejections, decoded.rejections
             builder.add(decoded.events[0][1], arrives)
         await self.log.append([*blocks, *builder.take()])
-        await self.settle()
+        if settle:
+            await self.settle()
 
     async def settle(self, seconds: float = SETTLE_SECONDS) -> None:
         """Wait until everything in the log is folded, and all that follows from it published and folded."""
