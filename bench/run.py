@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -16,23 +16,36 @@ from rich.table import Table
 
 @dataclass(slots=True, frozen=True)
 class Part:
-    """A benchmark: the module whose `measure()` returns figures by name, unit in the name, and what it measures."""
+    """A benchmark: the module whose `measure()` returns figures by name, unit in the name, and what it measures.
+
+    What is measured beside it, as yardsticks, are groups of figures next to a group of the benchmark's own name.
+    """
 
     module: str
     meaning: str
 
 
 PARTS: Final[dict[str, Part]] = {
+    "collector": Part("bench.collector", "the production collector on Kafka under full load, beside its yardsticks"),
     "fold": Part("bench.fold", "decode and fold of one event, persons in memory"),
     "embedded": Part("bench.embedded", "the embedded deployment on SQLite files"),
 }
 """Every benchmark by its name on the command line."""
 
 
-def measure(name: str) -> Mapping[str, float]:
-    """Run one benchmark and return its figures."""
-    figures: Mapping[str, float] = import_module(PARTS[name].module).measure()
-    return figures
+def measure(name: str) -> dict[str, Any]:
+    """Run one benchmark and return its figures under its name, beside those of its yardsticks."""
+    figures: dict[str, Any] = import_module(PARTS[name].module).measure()
+    return figures if name in figures else {name: figures}
+
+
+def rows(figures: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str, float]]:
+    """Yield (group, figure, value)."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from rows(value, f"{group} {name}".strip())
+        else:
+            yield group, name, value
 
 
 def main(arguments: list[str]) -> int:
@@ -44,14 +57,16 @@ def main(arguments: list[str]) -> int:
     unknown = [name for name in options.names if name not in PARTS]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(PARTS) or 'none yet'}")
-    figures = {name: dict(measure(name)) for name in options.names or PARTS}
+    figures: dict[str, Any] = {}
+    for name in options.names or PARTS:
+        figures |= measure(name)
     if options.json:
         print(json.dumps(figures))
         return 0
     table = Table("benchmark", "figure", "value", title="Phasewatch, this machine")
-    for name, found in figures.items():
-        for figure, value in found.items():
-            table.add_row(f"{name}: {PARTS[name].meaning}", figure, f"{value:,.2f}")
+    for group, figure, value in rows(figures):
+        meaning = f": {PARTS[group].meaning}" if group in PARTS else ""
+        table.add_row(f"{group}{meaning}", figure, f"{value:,.2f}")
     Console().print(table)
     return 0
 

@@ -19,57 +19,107 @@ class ClientGoneError(Exception):
     """The client hung up before its body was complete; there is nobody to answer."""
 
 
-class BodyReader:
-    """Reads bodies; counts the bytes of all that are held at once."""
+class Bodies:
+    """Opens bodies; counts the bytes of all that are held at once."""
 
     def __init__(self, limits: Limits, metrics: CollectorMetrics) -> None:
-        self._limits = limits
+        self.limits = limits
         self._metrics = metrics
-        self._held = 0
+        self.held = 0
+        self._shown = 0
 
-    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Return the body as sent.
+    def open(self, headers: Mapping[bytes, bytes]) -> Body:
+        """Return a body of which nothing is here yet.
 
         Raises:
-            TooLargeBodyError: if it is, or says it is, larger than the limit.
-            OverloadedError: if all bodies that are being read are together, or if it does not arrive in time.
-            ClientGoneError: if the client hangs up.
+            TooLargeBodyError: if it says it is larger than the limit.
         """
         declared = headers.get(b"content-length", b"").lstrip(b"0")
-        if declared.isdigit() and (len(declared) > _LENGTH_DIGITS or int(declared) > self._limits.body_bytes):
-            raise self._too_large()
-        chunks: list[bytes] = []
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                await self._collect(receive, chunks)
-        except TimeoutError as error:
-            msg = f"the body was not complete after {self._limits.body_seconds:g} s"
-            raise OverloadedError(msg) from error  # 503: every SDK keeps its events then, a page on a slow line, too
-        finally:
-            self._hold(-sum(map(len, chunks)))
+        if declared.isdigit() and (len(declared) > _LENGTH_DIGITS or int(declared) > self.limits.body_bytes):
+            raise self.too_large()
+        return Body(self)
+
+    def hold(self, size: int) -> None:
+        """Count `size` bytes more, or less, as held."""
+        self.held += size
+        if self._shown:
+            self.show()
+
+    def show(self) -> None:
+        """Let the metric tell what is held; what arrives in one piece, as most does, is gone at once."""
+        self._shown = self.held
+        self._metrics.reading_bytes.set(self.held)
+
+    def too_large(self) -> TooLargeBodyError:
+        """Return what is said of a body beyond the limit."""
+        return TooLargeBodyError(f"the body is larger than {self.limits.body_bytes} bytes: send less at once")
+
+    def too_slow(self) -> OverloadedError:
+        """Return what is said of a body that takes too long: 503, with which every SDK keeps its events."""
+        return OverloadedError(f"the body was not complete after {self.limits.body_seconds:g} s")
+
+
+class Body:
+    """What has arrived of one body; `take` or `release` ends it."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take over what has arrived.
+
+        Raises:
+            TooLargeBodyError: if the body is larger than the limit.
+            OverloadedError: if all bodies that are being read are together.
+        """
+        bodies = self._bodies
+        if self._size + len(chunk) > bodies.limits.body_bytes:
+            raise bodies.too_large()
+        self._size += len(chunk)
+        self._chunks.append(chunk)
+        bodies.hold(len(chunk))
+        if bodies.held > bodies.limits.reading_bytes:
+            msg = f"bodies of {bodies.held} bytes are being read; the limit is {bodies.limits.reading_bytes}"
+            raise OverloadedError(msg)
+
+    def take(self) -> bytes:
+        """Return the whole body as sent, and hold it no longer."""
+        chunks = self._chunks
+        self.release()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _collect(self, receive: Receive, chunks: list[bytes]) -> None:
-        size = 0
+    def release(self) -> None:
+        """Give up what has arrived."""
+        if self._size:
+            self._bodies.hold(-self._size)
+        self._chunks, self._size = [], 0
+
+    async def receive(self, receive: Receive) -> None:
+        """Read it to its end from an ASGI server.
+
+        Raises:
+            TooLargeBodyError, OverloadedError: as `add`, and if it does not arrive in time.
+            ClientGoneError: if the client hangs up.
+        """
+        try:
+            async with asyncio.timeout(self._bodies.limits.body_seconds):
+                await self._receive(receive)
+        except TimeoutError as error:
+            self.release()
+            raise self._bodies.too_slow() from error
+        except BaseException:
+            self.release()
+            raise
+
+    async def _receive(self, receive: Receive) -> None:
         more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
-            chunk: bytes = message.get("body", b"")
+            self.add(message.get("body", b""))
             more = message.get("more_body", False)
-            size += len(chunk)
-            if size > self._limits.body_bytes:
-                raise self._too_large()
-            chunks.append(chunk)
-            self._hold(len(chunk))
-            if self._held > self._limits.reading_bytes:
-                msg = f"bodies of {self._held} bytes are being read; the limit is {self._limits.reading_bytes}"
-                raise OverloadedError(msg)
-
-    def _hold(self, size: int) -> None:
-        self._held += size
-        self._metrics.reading_bytes.set(self._held)
-
-    def _too_large(self) -> TooLargeBodyError:
-        return TooLargeBodyError(f"the body is larger than {self._limits.body_bytes} bytes: send less at once")
+            if more:
+                self._bodies.show()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+
+import prometheus_client
 
 from collector.answer import Answer, EventError, Results, results
 from collector.decode import DECODERS
@@ -16,6 +18,9 @@ from collector.settings import CollectorSettings, WriteKey
 from collector.sinks.port import Sink
 from collector.wire.event import Event, known_as, person_key
 
+_Counters = tuple[prometheus_client.Counter, prometheus_client.Counter, prometheus_client.Counter]
+"""A source's received, accepted and repeated events; kept, because to find them costs more than to add."""
+
 
 class EventCollector:
     """Decodes requests, drops repeats of what is durable, and answers when the rest is."""
@@ -26,6 +31,7 @@ class EventCollector:
         self._limits = settings.limits
         self._clock = clock
         self._metrics = metrics
+        self._of_source: dict[str, _Counters] = {}
         self._recent = RecentIds(settings.recent_ids)
         self._ingest = Ingest(
             sink,
@@ -35,8 +41,10 @@ class EventCollector:
             metrics=metrics,
         )
 
-    async def collect(self, family: str, body: bytes, key: WriteKey, user_agent: bytes) -> Answer:
-        """Return the results of one request's events, each durable or refused for good.
+    def collect(self, family: str, body: bytes, key: WriteKey, user_agent: bytes) -> Awaitable[Answer]:
+        """Return the results, to be awaited, of one request's events, each durable or refused for good.
+
+        Events and body are given up before the wait: the next request finds their memory in the processor's cache.
 
         Args:
             family: the path family, a key of DECODERS.
@@ -46,17 +54,29 @@ class EventCollector:
 
         Raises:
             RequestError: if the request is refused as a whole.
-            SinkUnavailableError: if not everything could be made durable.
+            SinkUnavailableError: when awaited, if not everything could be made durable.
         """
         request = RequestFacts(key.name, key.trusted, self._clock())
         decoded = DECODERS[family](body, request, self._limits)
-        fresh, duplicates = self._sorted_out(decoded)
+        events, ids, duplicates = self._sorted_out(decoded)
         rejected = [(key.name, rejected_record(one, request, user_agent)) for one in decoded.rejections]
-        await self._ingest.put(list(fresh.values()), rejected)
-        self._recent.add(fresh)
-        self._count(decoded, key.name, len(fresh), len(duplicates))
+        durable = self._ingest.put(events, rejected)
         errors = [EventError(one.index, one.id, one.reason, one.detail) for one in decoded.rejections]
-        return results(Results(len(fresh), len(duplicates), len(errors), errors, duplicates))
+        found = Results(len(events), len(duplicates), len(errors), errors, duplicates)
+        return self._answer(durable, ids, key.name, found, decoded.masked)
+
+    async def _answer(
+        self,
+        durable: Awaitable[None],
+        ids: set[tuple[str, str]],
+        source: str,
+        found: Results,
+        masked: Mapping[str, int],
+    ) -> Answer:
+        await durable
+        self._recent.add(ids)
+        self._count(source, found, masked)
+        return results(found)
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over (person key, id) pairs that an earlier process has made durable: their repeats are duplicates."""
@@ -66,27 +86,50 @@ class EventCollector:
         """Make durable what was accepted."""
         await self._ingest.close()
 
-    def _sorted_out(self, decoded: Decoded) -> tuple[dict[tuple[str, str], Event], list[int]]:
-        """Return what is to be written, by person and id, and the places of what is durable or twice in here.
+    def _sorted_out(self, decoded: Decoded) -> tuple[list[Event], set[tuple[str, str]], list[int]]:
+        """Return what is to be written, its persons and ids, and the places of what is durable or twice in here.
 
         What another request has on its way is no duplicate: that request may still fail.
         """
+        events = [event for _, event in decoded.events]
+        ones = list(_persons_and_ids(events))
+        ids = set(ones)
+        if len(ids) == len(ones) and self._recent.knows_none_of(ids):
+            return events, ids, []
         fresh: dict[tuple[str, str], Event] = {}
         duplicates: list[int] = []
-        for index, event in decoded.events:
-            one = (person_key(event.user_id, event.anonymous_id), known_as(event))
+        for one, (index, event) in zip(ones, decoded.events, strict=True):
             if one in fresh or one in self._recent:
                 duplicates.append(index)
             else:
                 fresh[one] = event
-        return fresh, duplicates
+        return list(fresh.values()), set(fresh), duplicates
 
-    def _count(self, decoded: Decoded, source: str, accepted: int, duplicate: int) -> None:
-        metrics = self._metrics
-        metrics.received.labels(source).inc(len(decoded.events) + len(decoded.rejections))
-        metrics.accepted.labels(source).inc(accepted)
-        metrics.duplicate.labels(source).inc(duplicate)
-        for reason, count in Counter(one.reason for one in decoded.rejections).items():
-            metrics.rejected.labels(source, reason.value).inc(count)
-        for kind, count in decoded.masked.items():
-            metrics.masked.labels(kind).inc(count)
+    def _count(self, source: str, found: Results, masked: Mapping[str, int]) -> None:
+        received, accepted, duplicate = self._counters(source)
+        received.inc(found.accepted + found.duplicate + found.rejected)
+        accepted.inc(found.accepted)
+        if found.duplicate:
+            duplicate.inc(found.duplicate)
+        for reason, count in Counter(one.reason for one in found.errors).items():
+            self._metrics.rejected.labels(source, reason).inc(count)
+        for kind, count in masked.items():
+            self._metrics.masked.labels(kind).inc(count)
+
+    def _counters(self, source: str) -> _Counters:
+        found = self._of_source.get(source)
+        if found is None:
+            metrics = self._metrics
+            found = metrics.received.labels(source), metrics.accepted.labels(source), metrics.duplicate.labels(source)
+            self._of_source[source] = found
+        return found
+
+
+def _persons_and_ids(events: Sequence[Event]) -> Iterator[tuple[str, str]]:
+    key = ""
+    before: Event | None = None
+    for event in events:
+        if before is None or event.user_id != before.user_id or event.anonymous_id != before.anonymous_id:
+            key = person_key(event.user_id, event.anonymous_id)
+            before = event
+        yield key, known_as(event)

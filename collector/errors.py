@@ -30,6 +30,14 @@ class NotAllowedError(RequestError):
     """A known key, used by somebody it is not meant for."""
 
 
+class UnreadableRequestError(RequestError):
+    """What came over the connection is no HTTP request."""
+
+
+class TooLargeHeadError(RequestError):
+    """The request's line and headers are larger than any client's."""
+
+
 class UnknownPathError(RequestError):
     """Nothing is served there."""
 
@@ -58,6 +66,12 @@ STATUS: Final[dict[type[Exception], tuple[HTTPStatus, str, str]]] = {
     UnreadableBodyError: (HTTPStatus.BAD_REQUEST, "unreadable_body", "The body cannot be read."),
     WrongKeyError: (HTTPStatus.UNAUTHORIZED, "wrong_key", "The write key is missing or not known here."),
     NotAllowedError: (HTTPStatus.FORBIDDEN, "not_allowed", "The write key may not be used from there."),
+    UnreadableRequestError: (HTTPStatus.BAD_REQUEST, "unreadable_request", "This is no HTTP/1.1 request."),
+    TooLargeHeadError: (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "too_large_head",
+        "The URL and headers are too large.",
+    ),
     UnknownPathError: (HTTPStatus.NOT_FOUND, "unknown_path", "Nothing is served at this path."),
     WrongMethodError: (HTTPStatus.METHOD_NOT_ALLOWED, "wrong_method", "The path is served with another method."),
     TooLargeBodyError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The request is too large."),

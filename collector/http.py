@@ -11,17 +11,16 @@ from time import perf_counter
 from typing import Final
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from collector import sdk
 from collector.answer import JSON, Answer, refusal
 from collector.asgi import Receive, Scope, Send, run_lifespan, send_answer
-from collector.body import BodyReader, ClientGoneError
-from collector.collect import EventCollector
-from collector.compression import unpack
-from collector.cors import Headers, cors_headers, read_origin
+from collector.body import ClientGoneError
+from collector.cors import cors_headers, read_origin
 from collector.errors import STATUS, UnknownPathError, WrongMethodError
-from collector.keys import Keys, check_caller, sent_key
+from collector.events import EventsRoute
+from collector.keys import Keys
 from collector.metrics import CollectorMetrics
 from collector.settings import CollectorSettings
 from collector.sinks.port import Sink
@@ -60,8 +59,8 @@ class CollectorApp:
         self._settings = settings
         self._metrics = metrics
         self._keys = Keys(settings.keys)
-        self._bodies = BodyReader(settings.limits, metrics)
-        self._collector = EventCollector(settings, sink, clock, metrics)
+        self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self.events = EventsRoute(settings, sink, clock, metrics, self._keys)
         self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
         self._routes = {
             settings.events_path: Route("events", ("POST",), self._events),
@@ -78,13 +77,18 @@ class CollectorApp:
         else:
             await self._serve(scope, receive, send)
 
+    @property
+    def events_path(self) -> str:
+        """Where events are posted."""
+        return self._settings.events_path
+
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over the (person key, id) pairs that an earlier process has made durable."""
-        self._collector.remember(durable)
+        self.events.remember(durable)
 
     async def close(self) -> None:
         """Make durable what was accepted; the sink stays open."""
-        await self._collector.close()
+        await self.events.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -96,11 +100,37 @@ class CollectorApp:
             answer = await self._answer(route, request)
         except ClientGoneError:
             return
-        answer.headers += self._cors(request)
-        name = route.name if route is not None else "other"
-        self._metrics.requests.labels(name, str(int(answer.status))).inc()
-        self._metrics.request_seconds.labels(name).observe(perf_counter() - started)
+        self.finish(answer, route.name if route is not None else "other", started, origin, request.method)
         await send_answer(send, answer)
+
+    def finish(
+        self, answer: Answer, route: str, started: float, origin: str | None = None, method: str = "POST"
+    ) -> None:
+        """Give an answer the headers that let pages read it, and count it.
+
+        Args:
+            answer: about to be sent.
+            route: its name in the metrics.
+            started: when the request's head was here, by `perf_counter`.
+            origin: the page that asks, as `read_origin` gives it.
+            method: of the request.
+        """
+        allowed = origin is not None and self._keys.may_read(origin)
+        answer.headers += cors_headers(origin, allowed=allowed, preflight=method == "OPTIONS")
+        status = int(answer.status)
+        counted = self._counted.get((route, status))
+        if counted is None:  # kept, because to find them costs more than to add
+            requests, seconds = self._metrics.requests, self._metrics.request_seconds
+            counted = self._counted[route, status] = requests.labels(route, str(status)), seconds.labels(route)
+        counted[0].inc()
+        counted[1].observe(perf_counter() - started)
+
+    def refuse(self, error: Exception, route: str) -> Answer:
+        """Return the refusal that an error stands for; what the table does not know is logged and counted."""
+        if type(error) not in STATUS:
+            self._metrics.faults.inc()
+            _log.error("request_failed", route=route, exc_info=error)
+        return refusal(error)
 
     async def _answer(self, route: Route | None, request: Request) -> Answer:
         """Return the route's answer, or the refusal that an error stands for."""
@@ -113,27 +143,15 @@ class CollectorApp:
             if request.method not in route.methods:
                 return _wrong_method(route)
             return await route.answer(request)
-        except tuple(STATUS) as error:
-            return refusal(error)
         except ClientGoneError:
             raise
-        except Exception as error:  # noqa: BLE001 - logged, counted and answered; the server would only drop it
-            self._metrics.faults.inc()
-            _log.exception("request_failed", route=route.name if route is not None else "other")
-            return refusal(error)
-
-    def _cors(self, request: Request) -> Headers:
-        allowed = request.origin is not None and self._keys.may_read(request.origin)
-        return cors_headers(request.origin, allowed=allowed, preflight=request.method == "OPTIONS")
+        except Exception as error:  # noqa: BLE001 - in the table, or logged; the server would only drop it
+            return self.refuse(error, route.name if route is not None else "other")
 
     async def _events(self, request: Request) -> Answer:
-        key = self._keys.find(sent_key(request.headers, request.query))
-        check_caller(key, request.headers, request.origin)
-        body = await self._bodies.read(request.headers, request.receive)
-        self._metrics.body_bytes.observe(len(body))
-        encoding = request.headers.get(b"content-encoding", b"")
-        unpacked = unpack(body, encoding, self._settings.limits.decompressed_bytes)
-        return await self._collector.collect("native", unpacked, key, request.headers.get(b"user-agent", b""))
+        upload = self.events.admit(request.headers, request.query, request.origin)
+        await upload.body.receive(request.receive)
+        return await self.events.take(upload)
 
     async def _autocapture(self, request: Request) -> Answer:
         return self._script.answer(request.headers)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import NamedTuple, Self
 
 from collector.errors import OverloadedError
 from collector.metrics import CollectorMetrics
 from collector.sinks.port import Sink, SinkUnavailableError
-from collector.wire.block import BlockBuilder, encode_event
+from collector.wire.block import BlockBuilder, encode_events
 from collector.wire.event import Event, routing_key
 
 
@@ -32,6 +33,42 @@ class _Batch:
                 done.set_result(None)
             else:
                 done.set_exception(error)
+
+
+class _Run(NamedTuple):
+    """Encoded events of one person and one request, for one block; `last` ends it."""
+
+    key: str
+    lines: bytes
+    events: int
+    clock: int
+    last: bool
+
+    @classmethod
+    def of(cls, together: Sequence[Event]) -> Self:
+        """Encode them in one go: less than half of the cost of one by one."""
+        first = together[0]
+        return cls(
+            routing_key(first), encode_events(together), len(together), first.received_at, first.type == "identify"
+        )
+
+
+def _of_one_person(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """Yield the events in order, in as few parts as have one person each and no `identify` but alone."""
+    start = 0
+    before = None
+    for at, event in enumerate(events):
+        if before is None or (
+            event.user_id == before.user_id
+            and event.anonymous_id == before.anonymous_id
+            and event.type != "identify" != before.type
+        ):
+            before = event
+            continue
+        yield events[start:at]
+        start, before = at, event
+    if before is not None:
+        yield events[start:] if start else events
 
 
 class Ingest:
@@ -57,30 +94,41 @@ class Ingest:
         self._waiting_bytes = 0
         self._writes: set[asyncio.Task[None]] = set()
 
-    async def put(self, events: Sequence[Event], rejected: Sequence[tuple[str, bytes]]) -> None:
-        """Return when all events and rejected records, (write key's name, JSON) pairs, are durable.
+    def put(self, events: Sequence[Event], rejected: Sequence[tuple[str, bytes]]) -> asyncio.Future[None]:
+        """Take over events and rejected records, (write key's name, JSON) pairs; needs them no longer when it returns.
+
+        The future is done when all are durable; it raises SinkUnavailableError if the sink failed, where a part may be
+        durable all the same.
 
         Raises:
             OverloadedError: if too much waits already; nothing was taken.
-            SinkUnavailableError: if the sink failed; a part may be durable all the same.
         """
-        lines = [encode_event(event) for event in events]
-        size = sum(map(len, lines)) + sum(len(value) for _, value in rejected)
+        done = asyncio.get_running_loop().create_future()
+        runs = self._encode(events)
+        size = sum(len(run.lines) for run in runs) + sum(len(value) for _, value in rejected)
         if not size:
-            return
+            done.set_result(None)
+            return done
         if self._waiting_bytes and self._waiting_bytes + size > self._queue_bytes:
             msg = f"{self._waiting_bytes} bytes wait for the log already; the limit is {self._queue_bytes}"
             raise OverloadedError(msg)
         batch = self._batch or self._open()
-        for event, line in zip(events, lines, strict=True):
-            batch.blocks.add_line(routing_key(event), line, event.received_at, last=event.type == "identify")
-        batch.events += len(lines)
+        for run in runs:
+            batch.blocks.add_lines(run.key, run.lines, run.events, run.clock, last=run.last)
+        batch.events += len(events)
         batch.rejected += rejected
         batch.size += size
         self._waiting_bytes += size
-        done = asyncio.get_running_loop().create_future()
         batch.waiting.append(done)
-        await done
+        return done
+
+    def _encode(self, events: Sequence[Event]) -> list[_Run]:
+        runs: list[_Run] = []
+        for together in _of_one_person(events):
+            run = _Run.of(together)
+            cut = len(run.lines) > self._block_bytes  # a block is cut between runs alone
+            runs += [_Run.of((event,)) for event in together] if cut else (run,)
+        return runs
 
     def _open(self) -> _Batch:
         self._batch = _Batch(BlockBuilder(self._sink.partitions, max_bytes=self._block_bytes))

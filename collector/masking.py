@@ -45,6 +45,8 @@ _ID_CHECKS: Final = "10X98765432"
 
 _DIGIT_RUN = re.compile(r"[0-9]{3}(?:[0-9]{4}|[ +().-][0-9]{3})")
 """Every number that is masked has one of these in it; but those with a + before them."""
+_PARTS = re.compile(r"[?#@%;]")
+"""Without one of these a URL is a path alone, in which only numbers are masked."""
 _PAIR = re.compile(r"([\w.\-\[\]%]{1,64})=([^&#;\s\"'<>]+)")
 _NAME_CHARS: Final = 128
 _NESTED: Final = 3
@@ -100,14 +102,7 @@ def mask_url(url: str) -> tuple[str, tuple[str, ...]]:
     Looks at the user information, the path's segments, the query and the fragment, each also percent-encoded, and
     at URLs that are a parameter's value.
     """
-    if (
-        "?" not in url
-        and "#" not in url
-        and "@" not in url
-        and "%" not in url
-        and ";" not in url
-        and _DIGIT_RUN.search(url) is None
-    ):
+    if _PARTS.search(url) is None and _DIGIT_RUN.search(url) is None:
         return url, ()
     return _mask_url(url, _NESTED)
 

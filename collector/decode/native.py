@@ -14,7 +14,10 @@ import msgspec
 from collector.decode.decoded import Decoded, Reason, RejectedEventError, Rejection, RequestFacts
 from collector.decode.identity import read_id, read_person_id
 from collector.decode.money import check_money
+from collector.decode.ordinary import MAX_SEQ, decode_ordinary
 from collector.decode.page import page_facts
+from collector.decode.properties import encode_properties
+from collector.decode.texts import check_texts
 from collector.decode.times import occurred_at, quoted, read_time
 from collector.errors import TooLargeBodyError, UnreadableBodyError
 from collector.masking import mask_url
@@ -50,15 +53,11 @@ class _Envelope(msgspec.Struct, gc=False):
 
 
 FIELDS: Final = frozenset(NativeEvent.__struct_fields__)
-MAX_SEQ: Final = 2**53
-"""What a browser can count to exactly."""
-
 _as_envelope = msgspec.json.Decoder(_Envelope)
 _as_list = msgspec.json.Decoder(list[msgspec.Raw])
 _as_event = msgspec.json.Decoder(NativeEvent)
 _as_identified = msgspec.json.Decoder(_Identified)
 _as_object = msgspec.json.Decoder(dict[str, Any])
-_encode = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 _KEPT_DEPTH: Final = 100
@@ -75,6 +74,15 @@ def decode_request(body: bytes, request: RequestFacts, limits: Limits) -> Decode
         UnreadableBodyError: if it is neither `{"events": [...]}` nor an array.
         TooLargeBodyError: if it holds too many events.
     """
+    body = body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    ordinary = decode_ordinary(body, request, limits)
+    if ordinary is not None:
+        return ordinary
+    return decode_exactly(body, request, limits)
+
+
+def decode_exactly(body: bytes, request: RequestFacts, limits: Limits) -> Decoded:
+    """Return what any request's body holds, event by event; raises as `decode_request`."""
     raws, sent_at = read_envelope(body)
     if len(raws) > limits.events:
         msg = f"{len(raws)} events in one request; {limits.events} is the limit: send them in several"
@@ -91,7 +99,6 @@ def read_envelope(body: bytes) -> tuple[Sequence[msgspec.Raw], object]:
     Raises:
         UnreadableBodyError: if it is neither `{"events": [...]}` nor an array.
     """
-    body = body.removeprefix(b"\xef\xbb\xbf").lstrip()
     try:
         return _parse(body)
     except RecursionError:
@@ -200,7 +207,7 @@ class _Decoder:
         if user_id is None:
             _check_anonymous(kind, anonymous_id)
         if len(raw) > self.limits.text_chars:
-            _check_texts(native, self.limits.text_chars)
+            check_texts(native, native.page, native.element, self.limits.text_chars)
         if native.seq is not None and not 0 <= native.seq < MAX_SEQ:
             raise RejectedEventError(Reason.MALFORMED, ".seq", f"is {native.seq}; expected 0, 1, 2, ...")
         ts = read_time(native.ts, ".ts")
@@ -225,7 +232,7 @@ class _Decoder:
             context=self._mask_page(native.page) if native.page is not None else None,  # masks the page given below
             page=native.page,
             element=self._mask_element(native.element) if native.element is not None else None,
-            properties=msgspec.Raw(_encode(self._masked(native.properties))) if native.properties else NO_PROPERTIES,
+            properties=encode_properties(native.properties, self.out.masked) if native.properties else NO_PROPERTIES,
         )
 
     def _occurred_at(self, kind: str, ts: int | None) -> int:
@@ -247,18 +254,6 @@ class _Decoder:
         if native.properties is None:
             native.properties = {}
         check_money(native.properties, self.limits.id_chars)
-
-    def _masked(self, value: Any) -> Any:  # noqa: ANN401 - JSON of unknown shape, no deeper than the limit
-        """Return properties with every URL in them masked."""
-        if isinstance(value, str):
-            if "://" not in value and not value.startswith("/"):
-                return value
-            masked, kinds = mask_url(value)
-            self.out.masked.update(kinds)
-            return masked
-        if isinstance(value, dict):
-            return {name: self._masked(one) for name, one in value.items()}
-        return [self._masked(one) for one in value] if isinstance(value, list) else value
 
     def _mask_page(self, page: Page) -> Context | None:
         facts = page_facts(page.url, page.path, page.referrer)
@@ -321,12 +316,3 @@ def _check_anonymous(kind: str, anonymous_id: str | None) -> None:
         raise RejectedEventError(Reason.MISSING_IDENTITY, ".user_id", f"is missing; {kind} needs one")
     if anonymous_id is None:
         raise RejectedEventError(Reason.MISSING_IDENTITY, "", "has neither user_id nor anonymous_id")
-
-
-def _check_texts(native: NativeEvent, max_chars: int) -> None:
-    for part, of in (("", native), (".page", native.page), (".element", native.element)):
-        for name in of.__struct_fields__ if of is not None else ():
-            value = getattr(of, name)
-            if isinstance(value, str) and len(value) > max_chars:
-                problem = f"has {len(value)} characters; {max_chars} is the limit"
-                raise RejectedEventError(Reason.TOO_LARGE, f"{part}.{name}", problem)

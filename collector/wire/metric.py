@@ -27,8 +27,8 @@ class Metric:
         return Counter(self.full_name, self.meaning, self.labels, registry=registry)
 
     def gauge(self, registry: CollectorRegistry) -> Gauge:
-        """Register it as a gauge."""
-        return Gauge(self.full_name, self.meaning, self.labels, registry=registry)
+        """Register it as a gauge; of several processes that are shown together, those alive are summed."""
+        return Gauge(self.full_name, self.meaning, self.labels, registry=registry, multiprocess_mode="livesum")
 
     def histogram(self, registry: CollectorRegistry) -> Histogram:
         """Register it as a histogram."""

@@ -5,85 +5,22 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import socket
-import sqlite3
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
 
-from collector.admin import make_admin_app
-from collector.http import make_app
-from collector.settings import CollectorSettings, WriteKey
-from collector.sinks.sqlite import SqliteSink
-
-DEADLINE_SECONDS = 20
+from tests.integration.collector_server import DEADLINE_SECONDS, Served, serve_collector
 
 
-@dataclass
-class Served:
-    public: str
-    admin: str
-    port: int
-    log: Path
-    registry: CollectorRegistry
-
-
-def _listen() -> socket.socket:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    return listener
-
-
-async def _started(app: object, listener: socket.socket) -> tuple[uvicorn.Server, asyncio.Task[None]]:
-    config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, ws="none")  # type: ignore[arg-type]
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not server.started:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-    return server, task
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    def clock() -> int:
-        return time.time_ns() // 1_000_000
-
-    path = tmp_path / "log.db"
-    sink = SqliteSink.open(path, partitions=8, log_id="test", clock=clock)
-    registry = CollectorRegistry()
-    keys = (WriteKey(name="web", key=SecretStr("pk")), WriteKey(name="ledger", key=SecretStr("sk"), trusted=True))
-    app = make_app(CollectorSettings(keys=keys), sink, clock, registry=registry)
-    public, admin = _listen(), _listen()
-    ports = public.getsockname()[1], admin.getsockname()[1]
-    running = [await _started(app, public), await _started(make_admin_app(sink, registry), admin)]
-    yield Served(f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", ports[0], path, registry)
-    for server, _ in running:
-        server.should_exit = True
-    await asyncio.gather(*(task for _, task in running))
-    await sink.close()
-    public.close()
-    admin.close()
-    assert registry.get_sample_value("phasewatch_collector_faults_total") == 0
-
-
-def lines(path: Path) -> list[bytes]:
-    connection = sqlite3.connect(path)
-    try:
-        values = connection.execute("SELECT value FROM records WHERE topic = 'events' ORDER BY id").fetchall()
-    finally:
-        connection.close()
-    return [line for (value,) in values for line in value.splitlines()]
+@pytest.fixture(params=["asgi", "protocol"])
+async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Served]:
+    """The collector through uvicorn's own ASGI cycle, and through the protocol class that does without."""
+    async with serve_collector(tmp_path, direct=request.param == "protocol") as running:
+        yield running
 
 
 def event(name: str) -> dict[str, str]:
@@ -100,7 +37,7 @@ async def test_many_clients_at_once_share_fsyncs_and_lose_nothing(served: Served
                 assert answer.json()["accepted"] == 5
 
         await asyncio.gather(*(visitor(name) for name in range(20)))
-    ids = [json.loads(line)["id"] for line in lines(served.log)]
+    ids = [json.loads(line)["id"] for line in served.lines()]
     assert len(ids) == len(set(ids)) == 1000
     writes = served.registry.get_sample_value("phasewatch_collector_sink_write_seconds_count", {"result": "ok"})
     assert writes is not None
@@ -112,7 +49,7 @@ async def test_the_stop_of_the_server_keeps_what_was_answered(served: Served) ->
     body = gzip.compress(json.dumps([event("one")]).encode())
     async with httpx.AsyncClient(base_url=served.public) as client:
         assert (await client.post("/v1/events", content=body, headers=headers)).json()["accepted"] == 1
-    (line,) = lines(served.log)
+    (line,) = served.lines()
     assert json.loads(line)["trusted"] is True
 
 

@@ -167,17 +167,21 @@ async def test_the_admin_port_names_what_is_not_ready(client: Any, tmp_path: Pat
         return "owns no partition"
 
     ready = make_admin_app(sink, client.registry)
-    waiting = make_admin_app(sink, client.registry, {"worker": worker})
+    waiting = make_admin_app(sink, CollectorRegistry(), {"worker": worker})
     assert (await _call(ready, "GET", "/readyz"))[0] == 200
     status, body = await _call(waiting, "GET", "/readyz")
     assert (status, json.loads(body)["not_ready"]) == (503, {"worker": "owns no partition"})
-    assert b"phasewatch_collector_requests_total" in (await _call(ready, "GET", "/metrics"))[1]
+    metrics = (await _call(ready, "GET", "/metrics"))[1]
+    assert b"phasewatch_collector_requests_total" in metrics
+    assert b"phasewatch_collector_sink_ready 1.0" in metrics
+    assert b"phasewatch_collector_sink_ready 1.0" in (await _call(waiting, "GET", "/metrics"))[1]  # the sink is
     assert (await _call(ready, "GET", "/nowhere"))[0] == 404
     assert (await _call(ready, "POST", "/metrics"))[0] == 405
     await sink.close()
     status, body = await _call(ready, "GET", "/readyz")
     assert status == 503
     assert "closed" in json.loads(body)["not_ready"]["sink"]
+    assert b"phasewatch_collector_sink_ready 0.0" in (await _call(ready, "GET", "/metrics"))[1]
 
 
 PATHS = st.sampled_from(["/v1/events", "/autocapture.js", "/healthz", "/", "*", ""]) | st.text(max_size=20)
