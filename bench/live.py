@@ -34,7 +34,7 @@ class LiveVisitors:
 
     def __init__(self, seed: int, people: int, start_ms: int, *, speed: int = 60, every_ms: int = 1_500) -> None:
         self._seed = seed
-        self._people = people
+        self.people = people
         self._start = start_ms
         self._speed = speed
         self._every = every_ms
@@ -51,7 +51,7 @@ class LiveVisitors:
         begin = self._start - days * DAY
         past = [
             event
-            for event in simulate(self._seed, self._people, begin, days, tail_days=1)
+            for event in simulate(self._seed, self.people, begin, days, tail_days=1)
             if begin <= event["ts"] <= event["arrives"] < self._start
         ]
         past.sort(key=lambda event: event["ts"])
@@ -84,8 +84,8 @@ class LiveVisitors:
         """Let the next visitor set out at `now`."""
         self._scenes += 1
         kind = self._rng.random()
-        newcomer = kind < 0.6 or self._people == 0
-        number = self._people + self._scenes if newcomer else self._rng.randrange(self._people)
+        newcomer = kind < 0.6 or self.people == 0
+        number = self.people + self._scenes if newcomer else self._rng.randrange(self.people)
         # The scene's own seed: a person of the past month must not draw the ids of that month again.
         visitor = Visitor(seed=self._seed * 1_000_003 + self._scenes, number=number, midnight=now)
         visitor.orders = 1_000 * self._scenes

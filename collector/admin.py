@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -13,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from collector.answer import JSON, Answer, refusal
 from collector.asgi import Receive, Scope, Send, run_lifespan, send_answer
 from collector.errors import UnknownPathError, WrongMethodError
+from collector.metrics import SINK_READY
 from collector.sinks.port import Sink
 
 NotReady = Callable[[], Awaitable[str | None]]
@@ -22,11 +24,21 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 
 
 class AdminApp:
-    """`GET /metrics` and `GET /readyz` as an ASGI application."""
+    """`GET /metrics` and `GET /readyz` as an ASGI application.
 
-    def __init__(self, registry: CollectorRegistry, parts: Mapping[str, NotReady]) -> None:
+    Args:
+        registry: the metrics to show.
+        parts: what has to be ready, by name.
+        sink_parts: names of those parts that tell whether events can be made durable, for the metric of that.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, parts: Mapping[str, NotReady], sink_parts: Collection[str] = ()
+    ) -> None:
         self._registry = registry
         self._parts = parts
+        self._sink_parts = sink_parts
+        self._sink_ready = SINK_READY.gauge(registry) if sink_parts else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope, as the ASGI specification (version 3) says."""
@@ -45,16 +57,22 @@ class AdminApp:
             answer.headers.append((b"allow", b"GET, HEAD"))
             return answer
         if path == "/metrics":
+            if self._sink_ready is not None:
+                self._sink_ready.set(not await self._not_ready(self._sink_parts))
             kind = (b"content-type", CONTENT_TYPE_LATEST.encode())
             return Answer(HTTPStatus.OK, generate_latest(self._registry), [kind, NO_STORE])
         return await self._readiness()
 
     async def _readiness(self) -> Answer:
-        found = {name: await why() for name, why in self._parts.items()}
-        not_ready = {name: why for name, why in found.items() if why is not None}
+        not_ready = await self._not_ready(self._parts)
         status = HTTPStatus.SERVICE_UNAVAILABLE if not_ready else HTTPStatus.OK
         body = msgspec.json.encode({"ready": not not_ready, "not_ready": not_ready})
         return Answer(status, body, [JSON, NO_STORE])
+
+    async def _not_ready(self, names: Collection[str]) -> dict[str, str]:
+        """Return why, for each of these parts that is not ready; all are asked at once, each may take its time."""
+        found = await asyncio.gather(*(self._parts[name]() for name in names))
+        return {name: why for name, why in zip(names, found, strict=True) if why is not None}
 
 
 async def _nothing() -> None:
@@ -69,4 +87,4 @@ def make_admin_app(sink: Sink, registry: CollectorRegistry, parts: Mapping[str, 
         registry: the metrics to show.
         parts: what else must be ready, by name; the answer names what is not.
     """
-    return AdminApp(registry, {"sink": sink.not_ready, **(parts or {})})
+    return AdminApp(registry, {"sink": sink.not_ready, **(parts or {})}, sink_parts=["sink"])

@@ -50,10 +50,25 @@ SINK_SECONDS: Final = Metric(
     "one write of merged requests until durable",
     SECONDS,
 )
+SINK_READY: Final = Metric(
+    PREFIX + "sink_ready",
+    "gauge",
+    "flag",
+    (),
+    "1 where the log could make something durable when these metrics were asked for, else 0; /readyz says why",
+)
+
+WORKER_DEATHS: Final = Metric(
+    PREFIX + "worker_deaths_total",
+    "counter",
+    "processes",
+    (),
+    "processes of `phasewatch collector` that ended by themselves and were started again",
+)
 
 METRICS: Final = (
     REQUESTS, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, MASKED, FAULTS, READING, REQUEST_SECONDS, BODY_BYTES,
-    SINK_SECONDS,
+    SINK_SECONDS, SINK_READY, WORKER_DEATHS,
 )  # fmt: skip
 """All of them; docs, dashboards and alerts are checked against these names."""
 

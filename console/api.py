@@ -9,17 +9,17 @@ from fastapi import APIRouter, Header, Path, Response
 from fastapi import Query as Parameter
 
 from console.answers import Definitions, Error, LinkedAnonymousId, Person, Stages, Timeline
-from console.changes import END, Feed, newest_changes
+from console.changes import END, Feed
 from console.errors import BadParameterError, UnknownPersonError
 from console.stream import EventStream
 from processors.engine.changes import rfc3339
 from processors.engine.ports import Clock
-from processors.engine.query import ChangeReader, Query
+from processors.engine.query import BadCursorError, ChangeReader, Query
 
 CHANGES_WITHOUT_CURSOR_DAYS: Final = 7
 """How far back changes are shown to a reader who brings no cursor (contract)."""
 _DAY_MS: Final = 86_400_000
-_CURSOR: Final = "^[0-9]{1,18}$"
+_CURSOR: Final = "^[A-Za-z0-9_-]{1,4096}$"
 _CURSOR_MEANING: Final = "A cursor as this API gave it out."
 
 PersonId = Annotated[
@@ -72,37 +72,34 @@ class Api:
 
     async def changes(self, after: After = None, limit: Limit = 100, newest: Newest = False) -> Response:  # noqa: FBT002 - a query parameter has no position
         """Return stage changes after a cursor, oldest first; without a cursor those of the last 7 days."""
-        start = self._cursor("after", after)
+        start = await self._cursor("after", after)
         if start is None:
-            start = self._changes.cursor_at(self._clock() - CHANGES_WITHOUT_CURSOR_DAYS * _DAY_MS)
-        if newest:
-            page = await newest_changes(self._changes, start, self._clock(), limit)
-        else:
-            page = self._changes.changes(start, limit)
+            start = await self._changes.cursor_at(self._clock() - CHANGES_WITHOUT_CURSOR_DAYS * _DAY_MS)
+        page = await (self._changes.newest if newest else self._changes.changes)(start, limit)
         following = page[-1][0] if page else start
         # The messages as they were published: the same id always has the same bytes.
-        body = b'{"changes":[%b],"next":"%d"}' % (b",".join(message for _, message in page), following)
+        body = b'{"changes":[%b],"next":"%b"}' % (b",".join(message for _, message in page), following.encode())
         return Response(body, media_type="application/json")
 
     async def stream(self, after: After = None, last_event_id: LastEventId = None) -> Response:
         """Stream stage changes as they happen: after `Last-Event-ID`, else after `after`, else from now on.
 
         Every event has the cursor as its id, `change` as its name and the message as its data. A comment comes every
-        15 s in which nothing happened. A reader that falls too far behind is disconnected and resumes by its last id.
+        15 s in which nothing happened. A reader that takes nothing for 30 s is disconnected; it resumes by its last id.
         """
-        start = self._cursor("Last-Event-ID", last_event_id)
+        start = await self._cursor("Last-Event-ID", last_event_id)
         if start is None:
-            start = self._cursor("after", after)
-        return EventStream(self._feed.open(self._changes.cursor_at(END) if start is None else start))
+            start = await self._cursor("after", after)
+        return EventStream(self._feed.open(await self._changes.cursor_at(END) if start is None else start))
 
-    def _cursor(self, name: str, text: str | None) -> int | None:
-        if text is None:
-            return None
-        cursor, end = int(text), self._changes.cursor_at(END)
-        if cursor > end:
-            msg = f"{name}: {text} lies beyond the end of the log, so it is another log's: begin again without a cursor"
-            raise BadParameterError(msg)
-        return cursor
+    async def _cursor(self, name: str, text: str | None) -> str | None:
+        if text is not None:
+            try:
+                await self._changes.check(text)
+            except BadCursorError as error:
+                msg = f"{name}: {error}: begin again without a cursor"
+                raise BadParameterError(msg) from error
+        return text
 
 
 async def _first_of(ask: Callable[[str], Awaitable[Answer | None]], person: str) -> Answer:

@@ -38,7 +38,11 @@ STATUS: Final[dict[type[Exception], tuple[HTTPStatus, str, str]]] = {
     BadParameterError: (HTTPStatus.BAD_REQUEST, "bad_parameter", "A parameter makes no sense."),
     TooManyStreamsError: (HTTPStatus.SERVICE_UNAVAILABLE, "too_many_streams", "Too many streams are open."),
     StoppingError: (HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The console is stopping; try again soon."),
-    StoreUnavailableError: (HTTPStatus.SERVICE_UNAVAILABLE, "store_away", "The state store can't be read right now."),
+    StoreUnavailableError: (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "store_away",
+        "The state store or the log can't be read right now.",
+    ),
 }
 """The one table from error class to (status, code, message)."""
 

@@ -22,7 +22,7 @@ _HEARTBEAT: Final = b": heartbeat\n\n"
 
 
 class EventStream(Response):
-    """The response that sends a stream's changes until the reader goes, is too slow, or the console stops."""
+    """The response that sends a stream's changes until the reader goes, is stuck, or the console stops."""
 
     media_type = "text/event-stream"
 
@@ -53,7 +53,7 @@ class EventStream(Response):
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         # An id without data sets the reader's last event id: it can resume before any change has come.
-        body = b"retry: %d\nid: %d\n\n" % (RETRY_MS, self._stream.cursor)
+        body = b"retry: %d\nid: %b\n\n" % (RETRY_MS, self._stream.cursor.encode())
         await send({"type": "http.response.body", "body": body, "more_body": True})
         async for page in self._stream.pages():
             body = b"".join(map(event_of, page)) or _HEARTBEAT
@@ -66,7 +66,8 @@ class EventStream(Response):
 
 def event_of(change: Change) -> bytes:
     """Return a change as one event; its message is JSON in one line."""
-    return b"id: %d\nevent: change\ndata: %b\n\n" % change
+    cursor, message = change
+    return b"id: %b\nevent: change\ndata: %b\n\n" % (cursor.encode(), message)
 
 
 async def _disconnect(receive: Receive) -> None:

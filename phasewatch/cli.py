@@ -99,6 +99,7 @@ def _settings(
     port: int | None = None,
     console_port: int | None = None,
     admin_port: int | None = None,
+    worker_name: str | None = None,
 ) -> Settings:
     """Return the settings with the command line's options on top, and configure logging by them."""
     options: dict[tuple[str, str], object] = {
@@ -106,6 +107,7 @@ def _settings(
         ("collector", "port"): port,
         ("console", "port"): console_port,
         ("admin", "port"): admin_port,
+        ("worker", "name"): worker_name,
     }
     overrides: Given = {}
     for (section, key), value in options.items():
@@ -168,6 +170,100 @@ def demo(
     from phasewatch.demo import run_demo  # noqa: PLC0415 - see the module's docstring
 
     raise typer.Exit(run_demo(settings, seconds=seconds, people=people))
+
+
+@app.command()
+def collector(
+    *,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", metavar="N", min=1, max=256, help="Processes that share the port; one per core."),
+    ] = 1,
+    settings_file: SettingsFile = None,
+    port: PortOption = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(
+            "--admin-port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="For metrics and readiness of all processes together. Default: 8610 (admin.port).",
+        ),
+    ] = None,
+) -> None:
+    """Take events in over Kafka: the production process, started as often as needed behind a load balancer.
+
+    What it answers with 200 is acknowledged by all of Kafka's in-sync copies. A process that dies is started again.
+    Stop it with SIGTERM: requests under way are answered first, for a few seconds at most.
+    """
+    settings = _settings(settings_file, port=port, admin_port=admin_port)
+    from phasewatch.collector_process import run_collector  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_collector(settings, workers=workers))
+
+
+@app.command()
+def worker(
+    *,
+    settings_file: SettingsFile = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name among the workers, kept over restarts (worker.name)."),
+    ] = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(
+            "--admin-port", metavar="PORT", min=0, max=65535, help="For metrics and readiness. Default: 8620."
+        ),
+    ] = None,
+) -> None:
+    """Fold topic `events` over Kafka and Redis and publish stage changes; start it as often as there are cores.
+
+    Workers share the partitions among them. One that dies loses nothing: another goes on from where the states in
+    Redis stand. Stop it with SIGTERM: it finishes its batch, and others take over within a second.
+    """
+    settings = _settings(settings_file, worker_name=name, admin_port=admin_port)
+    from phasewatch.worker_process import run_worker  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_worker(settings))
+
+
+@app.command()
+def console(
+    *,
+    settings_file: SettingsFile = None,
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Default: 8601 (console.port).")
+    ] = None,
+) -> None:
+    """Serve the query API and the live page over Kafka and Redis; start it as often as needed.
+
+    It asks for no password: keep it on loopback, or behind a proxy that does.
+    """
+    settings = _settings(settings_file, console_port=port)
+    from phasewatch.console_process import run_console  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_console(settings))
+
+
+@app.command()
+def topics(
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 where something differs.")] = False,
+    as_json: AsJson = False,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Create Kafka's topics with the settings that the guarantees need, and show what differs in those there are.
+
+    Of an existing topic it corrects what deletes nothing and can be taken back: a retention or a largest message that
+    is too small, min.insync.replicas that is too small, unclean leader election. The number and copies of partitions,
+    the kind of time stamps, compaction and compression are only shown: changing them is yours to decide.
+    """
+    settings = _settings(settings_file)
+    from phasewatch.commands.topics import run_topics  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_topics(settings, check=check, as_json=as_json))
 
 
 @app.command()

@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.live import LiveVisitors
+from phasewatch.backend import open_backend
 from phasewatch.commands.importing import import_with_progress
-from phasewatch.data_dir import log_file, now_ms, open_log, worker_lock
-from phasewatch.embedded import Embedded, serve
+from phasewatch.data_dir import log_file, now_ms, worker_lock
+from phasewatch.demo_processes import Processes
+from phasewatch.embedded import Addresses, Deployment, Embedded, serve
 from phasewatch.errors import UsageError
 from phasewatch.settings import Settings
 from phasewatch.shop.app import make_shop_app
@@ -47,35 +49,48 @@ def run_demo(settings: Settings, *, seconds: float | None, people: int) -> int:
     """Run until stopped, or for a number of seconds, and return the exit code."""
     console = Console()
     visitors = LiveVisitors(SEED, people, now_ms())
-    past = list(visitors.history(HISTORY_DAYS))
+    if settings.kafka.brokers:
+        with Processes(settings, console) as processes:
+            if processes.log_is_new():
+                _live_the_past(settings, visitors, console)
+            _go_on(settings, visitors, console, processes, seconds)
+        return 0
+    if not log_file(settings).exists():
+        _live_the_past(settings, visitors, console)
+    else:
+        console.print(f"going on with the data in {settings.store.data_dir} (remove it to start anew)")
     with worker_lock(settings) as mine:
         if not mine:
             msg = f"another phasewatch is running on {settings.store.data_dir}; stop it, or use another --data-dir"
             raise UsageError(msg)
-        if log_file(settings).exists():
-            console.print(f"going on with the data in {settings.store.data_dir} (remove it to start anew)")
-        else:
-            console.print(f"{people} people live {HISTORY_DAYS} days first: {len(past):,} interactions")
-            _live_the_past(settings, past)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Demo(settings, visitors, console).run(seconds))
+        _go_on(settings, visitors, console, Embedded(settings), seconds)
     return 0
 
 
-def _live_the_past(settings: Settings, past: list[dict[str, Any]]) -> None:
+def _go_on(
+    settings: Settings, visitors: LiveVisitors, console: Console, deployment: Deployment, seconds: float | None
+) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_Demo(settings, visitors, console, deployment).run(seconds))
+
+
+def _live_the_past(settings: Settings, visitors: LiveVisitors, console: Console) -> None:
+    past = list(visitors.history(HISTORY_DAYS))
+    console.print(f"{visitors.people} people live {HISTORY_DAYS} days first: {len(past):,} interactions")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "history.ndjson"
         with file.open("w", encoding="utf-8") as out:
             for event in past:
                 out.write(json.dumps(event, ensure_ascii=False) + "\n")
-        import_with_progress(settings, file, more_follows=False, alone=True)
+        import_with_progress(settings, file, more_follows=False)
 
 
 class _Demo:
     """What runs beside the deployment: the shop, the visitors, and the terminal's view of changes."""
 
-    def __init__(self, settings: Settings, visitors: LiveVisitors, console: Console) -> None:
+    def __init__(self, settings: Settings, visitors: LiveVisitors, console: Console, deployment: Deployment) -> None:
         self._settings = settings
+        self._deployment = deployment
         self._visitors = visitors
         self._console = console
         self._keys = {key.trusted: key.key.get_secret_value() for key in settings.collector.keys}
@@ -83,27 +98,26 @@ class _Demo:
 
     async def run(self, seconds: float | None) -> None:
         """Run until stopped."""
-        embedded = Embedded(self._settings)
+        deployment = self._deployment
 
         async def started() -> Sequence[Coroutine[Any, Any, None]]:
             shop = make_shop_app(
-                collector_url=embedded.addresses.collector,
-                autocapture_url=embedded.addresses.collector + self._settings.collector.autocapture_path,
+                collector_url=deployment.addresses.collector,
+                autocapture_url=deployment.addresses.collector + self._settings.collector.autocapture_path,
                 public_key=self._keys[False],
                 trusted_key=self._keys[True],
                 clock=now_ms,
             )
             try:
-                address = await embedded.serve(shop, self._settings.collector.host, SHOP_PORT)
+                address = await deployment.serve(shop, self._settings.collector.host, SHOP_PORT)
             except UsageError:  # taken: any other will do
-                address = await embedded.serve(shop, self._settings.collector.host, 0)
-            self._welcome(embedded, address)
-            return self._show_changes(), self._let_visitors_act(embedded.addresses.collector)
+                address = await deployment.serve(shop, self._settings.collector.host, 0)
+            self._welcome(deployment.addresses, address)
+            return self._show_changes(), self._let_visitors_act(deployment.addresses.collector)
 
-        await serve(embedded, seconds=seconds, started=started)
+        await serve(deployment, seconds=seconds, started=started)
 
-    def _welcome(self, embedded: Embedded, shop: str) -> None:
-        at = embedded.addresses
+    def _welcome(self, at: Addresses, shop: str) -> None:
         self._console.print()
         for name, address, what in (
             ("Fund shop", shop, "click through it: you are a visitor, too"),
@@ -115,16 +129,13 @@ class _Demo:
         self._console.print("\nWho enters which phase, and why (Ctrl-C ends):\n")
 
     async def _show_changes(self) -> None:
-        log = open_log(self._settings)
-        try:
-            cursor = log.cursor_at(now_ms())
+        async with open_backend(self._settings) as backend:
+            cursor = await backend.changes.cursor_at(now_ms())
             while True:
-                for place, value in log.changes(cursor, 200):
+                for place, value in await backend.changes.changes(cursor, 200):
                     self._console.print(describe(decode_change(value)), soft_wrap=True)
                     cursor = place
                 await asyncio.sleep(_POLL_SECONDS)
-        finally:
-            log.close()
 
     async def _let_visitors_act(self, collector: str) -> None:
         while True:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import structlog
 import uvloop
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from collector.admin import make_admin_app
 from collector.http import make_app
+from collector.protocol import ingest_protocol
 from collector.sinks.sqlite import SqliteSink
 from collector.wire.block import decode_events
 from collector.wire.event import known_as, person_key
@@ -94,7 +95,9 @@ class Embedded:
         self.addresses.admin = await self.serve(
             admin, settings.admin.host, _ADMIN_PORT if settings.admin.port is None else settings.admin.port
         )
-        self.addresses.collector = await self.serve(collector, settings.collector.host, settings.collector.port)
+        self.addresses.collector = await self._servers.serve(
+            collector, settings.collector.host, settings.collector.port, http=ingest_protocol(collector)
+        )
 
     async def __aexit__(self, *_: object) -> None:
         """Stop: no new requests, answers under way, the batch under way, then the files."""
@@ -137,13 +140,37 @@ def _durable(log: SqliteLog, most: int) -> Iterator[tuple[str, str]]:
             yield person_key(event.user_id, event.anonymous_id), known_as(event)
 
 
+class Deployment(Protocol):
+    """What runs for a while, in this process or beside it."""
+
+    addresses: Addresses
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        ...
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+
+    def check(self) -> None:
+        """Raise FaultError when it has stopped by itself."""
+        ...
+
+    async def serve(self, app: Callable[..., Any], host: str, port: int) -> str:
+        """Serve one more application and return its address; raises UsageError if nothing can listen there."""
+        ...
+
+
 async def serve(
-    embedded: Embedded, *, seconds: float | None, started: Callable[[], Awaitable[Sequence[Coroutine[Any, Any, None]]]]
+    deployment: Deployment,
+    *,
+    seconds: float | None,
+    started: Callable[[], Awaitable[Sequence[Coroutine[Any, Any, None]]]],
 ) -> None:
     """Run a deployment until a signal comes, `seconds` are over, or its worker fails.
 
     Args:
-        embedded: the deployment, not yet started.
+        deployment: not yet started.
         seconds: how long at most; None: until a signal.
         started: called once it runs; returns what is to run beside it.
     """
@@ -152,10 +179,10 @@ async def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     deadline = None if seconds is None else loop.time() + seconds
-    async with embedded:
+    async with deployment:
         beside = [asyncio.create_task(one) for one in await started()]
         while not stop.is_set() and (deadline is None or loop.time() < deadline):
-            embedded.check()
+            deployment.check()
             try:
                 await asyncio.wait_for(stop.wait(), 0.2)
             except TimeoutError:

@@ -18,7 +18,7 @@ from processors.adapters.sqlite.log import SqliteLog
 from processors.adapters.sqlite.store import SqliteStore
 from processors.domain.rules import DAY_MS
 from processors.engine.metrics import WorkerMetrics
-from processors.engine.ports import FencedError, LogMismatchError, StoreUnavailableError
+from processors.engine.ports import EventLog, FencedError, LogMismatchError, StoreUnavailableError
 from processors.engine.query import Query
 from processors.engine.worker import PartitionWorker, WorkerOptions
 
@@ -132,7 +132,7 @@ async def acquire_all(
     return workers
 
 
-async def ensure_definitions(log: SqliteLog, document: str | None = None) -> None:
+async def ensure_definitions(log: EventLog, document: str | None = None) -> None:
     """Hand definitions in where the log is empty: `document`, or the shipped ones.
 
     They stand before all time, so that history can still be imported after them.
@@ -141,7 +141,7 @@ async def ensure_definitions(log: SqliteLog, document: str | None = None) -> Non
         await publish_definitions(log, document or shipped_definitions(), clock=0)
 
 
-async def publish_definitions(log: SqliteLog, document: str, *, clock: int) -> None:
+async def publish_definitions(log: EventLog, document: str, *, clock: int) -> None:
     """Hand a definitions document in at partition 0, whose fold numbers it and fans it out, at `clock` (UTC ms)."""
     value = json.dumps({"definitions": document}, ensure_ascii=False).encode()
     await log.append([(0, Draft(Kind.PUBLISH, clock, value))])

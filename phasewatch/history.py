@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,18 +16,15 @@ from collector.decode.times import read_time
 from collector.wire.block import BlockBuilder
 from collector.wire.event import Event
 from collector.wire.record import HOUR_MS, Draft, Kind
+from phasewatch.backend import HistoryLog
 from phasewatch.errors import UsageError
-from processors.adapters.sqlite.log import SqliteLog
-from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.ports import Clock
-from processors.engine.query import Query
 
 SOURCE: Final = "import"
 """Stands as `source` in every imported event."""
 _BLOCK_BYTES: Final = 256 * 1024
 _HEAD_BYTES: Final = 64 * 1024
 _PROBLEMS_KEPT: Final = 20
-_POLL_SECONDS: Final = 0.01
 
 
 class _Line(msgspec.Struct):
@@ -114,7 +110,7 @@ def _take_bytes(read: Callable[[int], bytes], count: int) -> Iterator[int]:
 class HistoryImport:
     """Writes one file into a log; `catch_up` makes or lets the fold come to the log's end."""
 
-    def __init__(self, log: SqliteLog, clock: Clock, catch_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, log: HistoryLog, clock: Clock, catch_up: Callable[[], Awaitable[None]]) -> None:
         self._log = log
         self._clock = clock
         self._catch_up = catch_up
@@ -128,7 +124,7 @@ class HistoryImport:
         report = Report()
         check_order(path)
         name = f"import:{_identity(path)}"
-        start = int(self._log.note(name) or 0)
+        start = int(await self._log.note(name) or 0)
         report.skipped = start
         batch: list[_Read] = []
         for read in _lines(path, start, report):
@@ -179,20 +175,3 @@ def _event(read: _Read, report: Report, now: int) -> Event | None:
 def _identity(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()[:32]
-
-
-async def wait_for_fold(log: SqliteLog, store: SqliteStore, query: Query) -> None:
-    """Wait until another process has folded everything in the log, and what that derived, and published it all."""
-    ends: list[int] = []
-    while True:
-        before, ends = ends, [(await log.bounds(partition))[1] for partition in range(log.partitions)]
-        quiet = all([await _is_quiet(partition, end, store, query) for partition, end in enumerate(ends)])
-        if quiet and ends == before:
-            return
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _is_quiet(partition: int, end: int, store: SqliteStore, query: Query) -> bool:
-    state = await query.state(partition)
-    folded = 0 if state is None else state.position.offset
-    return folded >= end and not await store.outbox(partition, 1)

@@ -39,10 +39,14 @@ class Servers:
         Raises:
             UsageError: if nothing can listen there.
         """
+        return await self.serve_on(app, listen(host, port), http=http)
+
+    async def serve_on(
+        self, app: Callable[..., Any], listener: socket.socket, *, http: type[asyncio.Protocol] | None = None
+    ) -> str:
+        """Serve one more application on a socket that listens already; otherwise as `serve`."""
         config = uvicorn.Config(
             app,
-            host=host,
-            port=port,
             http=http or "auto",
             log_config=None,
             log_level="warning",
@@ -52,17 +56,16 @@ class Servers:
             server_header=False,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
-        listener = listen(host, port)
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         self._servers.append((server, task))
         while not server.started:
             if task.done():
                 await task
-                msg = f"the server at {host}:{port} has ended before it began"
+                msg = f"the server at {_address(listener)} has ended before it began"
                 raise FaultError(msg)
             await asyncio.sleep(_POLL_SECONDS)
-        return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        return _address(listener)
 
     async def stop(self) -> None:
         """Take no new requests, finish those under way, and stop."""
@@ -82,3 +85,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         msg = f"nothing can listen on {host}:{port} ({error.strerror}); stop what does, or choose another port"
         raise UsageError(msg) from error
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -9,16 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from phasewatch.data_dir import now_ms, open_log, open_store, require_data, worker_lock
+from phasewatch.backend import open_backend
+from phasewatch.data_dir import now_ms, require_data
 from phasewatch.embedded import read_definitions
-from phasewatch.embedded_worker import acquire_all, in_force_everywhere, publish_definitions
+from phasewatch.embedded_worker import in_force_everywhere, publish_definitions
 from phasewatch.errors import UsageError
-from phasewatch.history import wait_for_fold
 from phasewatch.settings import Settings
 from processors.domain.definitions import DefinitionsError, Problem
 from processors.domain.document import parse
-from processors.engine.query import Query
-from processors.engine.worker import settle
 
 __all__ = ["run_check", "run_publish"]
 
@@ -49,24 +47,16 @@ def run_check(path: Path, *, as_json: bool) -> int:
 
 def run_publish(settings: Settings, path: Path) -> int:
     """Publish a document and wait until it is in force everywhere; return the exit code."""
-    require_data(settings)
+    if not settings.kafka.brokers:
+        require_data(settings)
     document = read_definitions(path)
-    with worker_lock(settings) as alone:
-        number = asyncio.run(_publish(settings, document, alone=alone))
+    number = asyncio.run(_publish(settings, document))
     Console().print(f"{path} is in force as definitions {number}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
-async def _publish(settings: Settings, document: str, *, alone: bool) -> int:
-    log, store = open_log(settings), open_store(settings)
-    query = Query(store, log.partitions)
-    try:
-        await publish_definitions(log, document, clock=now_ms())
-        if alone:
-            await settle(await acquire_all(log, store, settings))
-        else:
-            await wait_for_fold(log, store, query)
-        return await in_force_everywhere(query, log.partitions)
-    finally:
-        store.close()
-        log.close()
+async def _publish(settings: Settings, document: str) -> int:
+    async with open_backend(settings, write=True) as backend:
+        await publish_definitions(backend.log, document, clock=now_ms())
+        await backend.settle()
+        return await in_force_everywhere(backend.query, backend.log.partitions)

@@ -9,24 +9,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from phasewatch.data_dir import now_ms, open_log, open_store, worker_lock
-from phasewatch.embedded_worker import acquire_all, ensure_definitions
-from phasewatch.history import HistoryImport, Report, wait_for_fold
+from phasewatch.backend import open_backend
+from phasewatch.data_dir import now_ms
+from phasewatch.embedded_worker import ensure_definitions
+from phasewatch.history import HistoryImport, Report
 from phasewatch.settings import Settings
-from processors.engine.query import Query
-from processors.engine.worker import settle
 
 __all__ = ["run_import"]
 
 
 def run_import(settings: Settings, file: Path, *, more_follows: bool) -> int:
     """Import a file, with progress; return 0, or 1 where lines were refused."""
-    with worker_lock(settings) as alone:
-        report = import_with_progress(settings, file, more_follows=more_follows, alone=alone)
+    report = import_with_progress(settings, file, more_follows=more_follows)
     return 1 if report.refused else 0
 
 
-def import_with_progress(settings: Settings, file: Path, *, more_follows: bool, alone: bool) -> Report:
+def import_with_progress(settings: Settings, file: Path, *, more_follows: bool) -> Report:
     """Import a file, show how far it is, and say what came of it; see `import_file`."""
     console = Console(stderr=True)
     columns = (
@@ -41,7 +39,7 @@ def import_with_progress(settings: Settings, file: Path, *, more_follows: bool, 
         def progress(done: int) -> None:
             bar.update(task, completed=done)
 
-        report = asyncio.run(import_file(settings, file, more_follows=more_follows, alone=alone, progress=progress))
+        report = asyncio.run(import_file(settings, file, more_follows=more_follows, progress=progress))
     console.print(
         f"{report.events:,} events imported, in {report.hours:,} hours that had some"
         + (" (an earlier run had begun with it)" if report.skipped else "")
@@ -60,30 +58,11 @@ def import_with_progress(settings: Settings, file: Path, *, more_follows: bool, 
 
 
 async def import_file(
-    settings: Settings,
-    file: Path,
-    *,
-    more_follows: bool,
-    alone: bool,
-    progress: Callable[[int], None] = lambda _: None,
+    settings: Settings, file: Path, *, more_follows: bool, progress: Callable[[int], None] = lambda _: None
 ) -> Report:
-    """Import a file; `alone`: this process folds what it writes, else another one does that already."""
-    log, store = open_log(settings), open_store(settings)
-    query = Query(store, log.partitions)
-    try:
-        if alone:
-            workers = await acquire_all(log, store, settings)
-
-            async def catch_up() -> None:
-                await settle(workers)
-        else:
-
-            async def catch_up() -> None:
-                await wait_for_fold(log, store, query)
-
-        await ensure_definitions(log)
-        await catch_up()
-        return await HistoryImport(log, now_ms, catch_up).run(file, more_follows=more_follows, progress=progress)
-    finally:
-        store.close()
-        log.close()
+    """Import a file; this process folds what it writes where no other one does that already."""
+    async with open_backend(settings, write=True) as backend:
+        await ensure_definitions(backend.log)
+        await backend.settle()
+        history = HistoryImport(backend.history, now_ms, backend.settle)
+        return await history.run(file, more_follows=more_follows, progress=progress)

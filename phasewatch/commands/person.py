@@ -10,17 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from phasewatch.data_dir import open_log, open_store, require_data
+from phasewatch.backend import open_backend
 from phasewatch.errors import FaultError
 from phasewatch.settings import Settings
-from processors.engine.query import Query
 
 __all__ = ["run_person"]
 
 
 def run_person(settings: Settings, person: str, *, as_json: bool) -> int:
     """Print one person; return 0, or stop with 1 where nothing is known of it."""
-    require_data(settings)
     found, timeline = asyncio.run(_find(settings, person))
     if found is None:
         msg = f"nothing is known of {person}: it never came, or was forgotten after 45 days of silence"
@@ -34,18 +32,14 @@ def run_person(settings: Settings, person: str, *, as_json: bool) -> int:
 
 
 async def _find(settings: Settings, person: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    log, store = open_log(settings), open_store(settings)
-    try:
-        query = Query(store, log.partitions)
+    async with open_backend(settings) as backend:
+        query = backend.query
         keys = [person] if person[:2] in ("u:", "a:") else [f"u:{person}", f"a:{person}"]
         for key in keys:
             found = await query.person(key)
             if found is not None:
                 return found, await query.timeline(key)
         return None, None
-    finally:
-        store.close()
-        log.close()
 
 
 def _print(console: Console, found: dict[str, Any], timeline: dict[str, Any]) -> None:

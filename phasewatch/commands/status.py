@@ -8,31 +8,35 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from phasewatch.data_dir import now_ms, open_log, open_store, require_data, worker_lock
+from phasewatch.backend import group_of, open_backend
+from phasewatch.data_dir import now_ms, worker_lock
 from phasewatch.settings import Settings
+from processors.adapters.kafka.group import group_members
 from processors.domain.rules import HOUR_MS
 from processors.engine.changes import rfc3339
-from processors.engine.query import Query
 
 __all__ = ["run_status"]
 
 
 def run_status(settings: Settings, *, as_json: bool) -> int:
     """Print the state of a deployment; return the exit code."""
-    require_data(settings)
-    with worker_lock(settings) as free:
-        running = not free
-    found = {"running": running} | asyncio.run(_status(settings))
+    found = asyncio.run(_status(settings))
     console = Console()
     if as_json:
         console.out(json.dumps(found, indent=2), highlight=False)
         return 0
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in found.items():
-        if name != "stages":
+        if name not in ("stages", "workers"):
             table.add_row(name.replace("_", " "), "-" if value is None else str(value))
     console.print(table)
+    if found.get("workers"):
+        workers = Table("worker", "partitions", title="who folds", title_justify="left")
+        for name, partitions in sorted(found["workers"].items()):
+            workers.add_row(Text(name), ", ".join(map(str, partitions)))
+        console.print(workers)
     stages = Table("stage", "persons", title="people per stage", title_justify="left")
     for stage, count in found["stages"].items():
         stages.add_row(stage, f"{count:,}")
@@ -41,15 +45,13 @@ def run_status(settings: Settings, *, as_json: bool) -> int:
 
 
 async def _status(settings: Settings) -> dict[str, Any]:
-    log, store = open_log(settings), open_store(settings)
-    try:
-        query = Query(store, log.partitions)
+    async with open_backend(settings) as backend:
+        query, store = backend.query, backend.store
         behind = waiting = live = 0
         slowest: int | None = None
         due: list[int] = []
-        for partition in range(log.partitions):
+        for partition, (_, end) in enumerate(await backend.log.all_bounds()):
             state = await query.state(partition)
-            _, end = await log.bounds(partition)
             behind += end - (0 if state is None else state.position.offset)
             waiting += len(await store.outbox(partition, 1000))
             if state is not None and state.tau:
@@ -58,8 +60,8 @@ async def _status(settings: Settings) -> dict[str, Any]:
             first = await store.first_due(partition)
             if first is not None:
                 due.append(first)
-        return {
-            "partitions": log.partitions,
+        return await _who_runs(settings) | {
+            "partitions": backend.log.partitions,
             "partitions_live": live,
             "records_behind": behind,
             "outputs_waiting": waiting,
@@ -69,6 +71,11 @@ async def _status(settings: Settings) -> dict[str, Any]:
             "definitions": (await query.definitions())["number"],
             "stages": await query.stages(),
         }
-    finally:
-        store.close()
-        log.close()
+
+
+async def _who_runs(settings: Settings) -> dict[str, Any]:
+    if not settings.kafka.brokers:
+        with worker_lock(settings) as free:
+            return {"running": not free}
+    workers = await group_members(settings.kafka.brokers, group_of(settings))
+    return {"running": bool(workers), "workers": {one.name: one.partitions for one in workers}}

@@ -57,6 +57,10 @@ class EventLog(Protocol):
         """Return (first offset still there, offset that the next record will get)."""
         ...
 
+    async def all_bounds(self) -> list[tuple[int, int]]:
+        """Return the bounds of every partition."""
+        ...
+
     async def append(self, drafts: Sequence[tuple[int, Draft]]) -> None:
         """Append (partition, draft) pairs durably: ticks, requests to publish, the ends of imports."""
         ...
@@ -137,7 +141,10 @@ class StateStore(Protocol):
         ...
 
     async def scan(self, partition: int, after: str, most: int) -> list[str]:
-        """Return at most `most` keys of persons above `after`, in order of code points."""
+        """Return at most `most` keys of persons after `after` (empty: the first ones).
+
+        The order is the store's own, but fixed: it depends on nothing but the keys, so that `after` may be gone.
+        """
         ...
 
     async def commit(self, commit: Commit) -> int:

@@ -21,15 +21,42 @@ from processors.engine.ports import StateStore
 from processors.engine.state import PartitionState
 
 
-class ChangeReader(Protocol):
-    """Reads stage changes back, oldest first."""
+class BadCursorError(Exception):
+    """A text is no cursor of this reader: malformed, or another log's."""
 
-    def changes(self, after: int, most: int) -> list[tuple[int, bytes]]:
-        """Return at most `most` (cursor, message) pairs after a cursor."""
+
+class ChangeReader(Protocol):
+    """Reads stage changes back, oldest first.
+
+    A cursor is a short text of letters, digits, `-` and `_` that means nothing to whoever keeps it; it stays good after
+    a restart, and with every process that reads the same log. What was published in the last moments may be missing
+    yet, and follows the same cursor later.
+
+    Every method raises StoreUnavailableError if the log can't be read.
+    """
+
+    async def changes(self, after: str, most: int) -> list[tuple[str, bytes]]:
+        """Return at most `most` (cursor, message) pairs after a cursor; none only when nothing follows it.
+
+        Raises:
+            BadCursorError: if `after` is no cursor.
+        """
         ...
 
-    def cursor_at(self, instant: int) -> int:
+    async def newest(self, after: str, most: int) -> list[tuple[str, bytes]]:
+        """Return the last `most` of all that follows a cursor, oldest first; raises as `changes`."""
+        ...
+
+    async def cursor_at(self, instant: int) -> str:
         """Return the cursor after which everything published since `instant` (UTC ms) follows."""
+        ...
+
+    async def check(self, after: str) -> None:
+        """Return if a text from elsewhere is a cursor of this log.
+
+        Raises:
+            BadCursorError: if it is malformed, another log's, or lies beyond the end.
+        """
         ...
 
 

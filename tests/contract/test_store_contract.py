@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
+from deploy.local.services import RedisServer
+from processors.adapters.redis.store import RedisStore
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.outputs import Output
 from processors.engine.ports import Commit, FencedError, LogMismatchError, StateStore
@@ -25,7 +29,9 @@ class Opened:
     again: Callable[[], StateStore] | None
 
 
-def _sqlite_file(directory: Path, closing: ExitStack) -> Opened:
+def _sqlite_file(request: pytest.FixtureRequest, closing: AsyncExitStack) -> Opened:
+    directory: Path = request.getfixturevalue("tmp_path")
+
     def open_store() -> SqliteStore:
         store = SqliteStore(directory / "state.db")
         closing.callback(store.close)
@@ -34,16 +40,36 @@ def _sqlite_file(directory: Path, closing: ExitStack) -> Opened:
     return Opened(open_store(), open_store)
 
 
-def _sqlite_memory(_: Path, closing: ExitStack) -> Opened:
+def _sqlite_memory(_: pytest.FixtureRequest, closing: AsyncExitStack) -> Opened:
     store = SqliteStore(":memory:")
     closing.callback(store.close)
     return Opened(store, None)
 
 
-@pytest.fixture(params=[_sqlite_file, _sqlite_memory])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    with ExitStack() as closing:
-        found: Opened = request.param(tmp_path, closing)
+def _redis(request: pytest.FixtureRequest, closing: AsyncExitStack) -> Opened:
+    server: RedisServer = request.getfixturevalue("redis_server")
+    prefix = f"test-{secrets.token_hex(8)}"
+
+    def open_store() -> RedisStore:
+        store = RedisStore.open(server.url, prefix=prefix)
+        closing.push_async_callback(store.close)
+        return store
+
+    closing.push_async_callback(_forget, server.url, prefix)
+    return Opened(open_store(), open_store)
+
+
+async def _forget(url: str, prefix: str) -> None:
+    async with Redis.from_url(url) as client:
+        keys = [key async for key in client.scan_iter(f"{prefix}:*")]
+        if keys:
+            await client.delete(*keys)
+
+
+@pytest.fixture(params=[_sqlite_file, _sqlite_memory, pytest.param(_redis, marks=pytest.mark.services)])
+async def opened(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
+    async with AsyncExitStack() as closing:
+        found: Opened = request.param(request, closing)
         yield found
 
 
@@ -199,14 +225,29 @@ async def test_what_is_struck_off_is_no_longer_due(store: StateStore, owner: Own
 
 
 async def test_a_scan_walks_the_persons_and_leaves_the_links_out(store: StateStore, owner: Owner) -> None:
-    keys = ["a:", "a:1", "a:l:", "u:1", "u:\uff5e", "u:\U0001f600"]
-    await owner.commit(people=dict.fromkeys([*reversed(keys), "l:1", "l:\uff5e"], b"x"))
-    assert await store.scan(3, "", 100) == keys
-    assert await store.scan(3, "", 2) == keys[:2]
-    assert await store.scan(3, "a:1", 2) == keys[2:4]
-    assert await store.scan(3, "a:2", 100) == keys[2:]
-    assert await store.scan(3, keys[-1], 100) == []
+    """In an order of the store's own, which is the same however often and in whatever slices it is walked."""
+    keys = ["a:", "a:1", "a:l:", "u:1", "u:\uff5e", "u:\U0001f600", *(f"a:{n}" for n in range(100, 160))]
+    await owner.commit(people=dict.fromkeys([*reversed(keys), "l:1", "l:100", "l:\uff5e"], b"x"))
+    order = await store.scan(3, "", 100)
+    assert sorted(order) == sorted(keys)
     assert await store.scan(4, "", 100) == []
+    for most in (1, 2, 7, len(keys)):
+        walked = [""]
+        while some := await store.scan(3, walked[-1], most):
+            assert len(some) <= most
+            walked += some
+        assert walked[1:] == order
+
+
+async def test_the_order_of_a_scan_depends_on_nothing_but_the_keys(store: StateStore, owner: Owner) -> None:
+    """What is written or deleted between two slices moves nobody else, and where a slice ended need not be there."""
+    keys = [f"a:{n}" for n in range(60)]
+    await owner.commit(people=dict.fromkeys(keys, b"x"))
+    order = await store.scan(3, "", 100)
+    gone = order[20]
+    await owner.commit(people={gone: None, order[10]: None, "u:new": b"x", order[30]: b"y"})
+    rest = await store.scan(3, gone, 100)
+    assert [key for key in rest if key != "u:new"] == order[21:]
 
 
 async def test_people_yields_every_person_with_its_value(store: StateStore, owner: Owner) -> None:

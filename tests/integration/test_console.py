@@ -173,7 +173,7 @@ async def test_streams_end_before_the_server_stops(app: FastAPI, client: httpx.A
 async def test_a_reader_that_pauses_misses_nothing_and_holds_up_nobody(
     shop: Shop, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "QUEUE_CHANGES", 5)
+    monkeypatch.setattr(changes, "PAGE_CHANGES", 3)
     async with stream(client) as idle, stream(client) as events:
         await idle.begin()
         await events.begin()

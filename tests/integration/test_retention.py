@@ -26,7 +26,7 @@ async def test_old_records_go_but_for_what_is_still_needed(tmp_path: Path) -> No
     assert await log.bounds(0) == (3, 6)
     assert await log.bounds(1) == (2, 3)
     assert [record.offset for record in await log.read(0, 0, 10) if isinstance(record, Record)] == [3, 4, 5]
-    assert [value for _, value in log.changes(0, 10)] == [b"b"]
+    assert [value for _, value in await log.changes("0", 10)] == [b"b"]
     await log.append([(1, Draft(Kind.TICK, now))])
     assert await log.bounds(1) == (2, 4)
     log.close()

@@ -18,6 +18,8 @@ from phasewatch.errors import FaultError, ServiceAwayError, StopError, UsageErro
 
 COMMANDS = {
     "up": ["--data-dir", "--port", "--console-port", "--admin-port", "--settings", "--definitions", "--seconds"],
+    "collector": ["--workers", "--port", "--admin-port", "--settings"],
+    "topics": ["--check", "--json", "--settings"],
     "demo": ["--settings", "--seconds", "--people"],
     "person": ["--json", "--data-dir", "--settings"],
     "import": ["--more-follows", "--data-dir", "--settings"],

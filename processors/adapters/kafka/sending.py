@@ -136,7 +136,7 @@ async def send_in_order(producer: AIOKafkaProducer, topic: str, partition: int, 
         async with asyncio.timeout(DELIVERY_SECONDS):
             known = await producer.partitions_for(topic)
             if partition not in known:
-                msg = f"topic {topic} has {len(known)} partitions, and none of number {partition}: run `phasewatch topics`"
+                msg = f"{topic} has {len(known)} partitions, and none of number {partition}: run `phasewatch topics`"
                 raise KafkaError(msg)
             await (await producer.send_batch(batch, topic, partition=partition))
 

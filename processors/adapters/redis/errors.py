@@ -51,6 +51,8 @@ def unavailable(error: RedisError, address: str) -> StoreUnavailableError:
 def _meaning(error: RedisError) -> str:
     if isinstance(error, MasterNotFoundError):
         return "no Sentinel knows a master under this name: check redis.sentinels and redis.sentinel_service"
+    if "user executing the script" in str(error):  # Redis 7.0 says so without a code
+        return _BY_CODE["NOPERM"]
     word = str(error).partition(" ")[0]
     if word in _BY_CODE:
         return _BY_CODE[word]

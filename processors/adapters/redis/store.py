@@ -22,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from processors.adapters.redis.errors import unavailable
 from processors.adapters.redis.health import RedisHealth, read_health
+from processors.adapters.redis.packing import pack, unpack
 from processors.engine.outputs import Output
 from processors.engine.ports import Acquired, Commit, FencedError, LogMismatchError
 
@@ -45,7 +46,7 @@ class _Packing:
 
     def pack_command(self, *args: bytes | str | float) -> list[bytes]:
         if args[0] == "EVALSHA":
-            return [hiredis.pack_command(args)]
+            return [hiredis.pack_command(args)]  # type: ignore[arg-type] # its stub means one of them, not many
         packed: list[bytes] = super().pack_command(*args)  # type: ignore[misc] # the connection's
         return packed
 
@@ -53,17 +54,20 @@ class _Packing:
 class RedisStore:
     """States, due lists, positions and outboxes of all partitions in one Redis database; `open` makes one."""
 
-    def __init__(self, client: Redis, prefix: str, address: str) -> None:
+    def __init__(self, client: Redis, prefix: str, address: str, sentinels: Sequence[Redis] = ()) -> None:
         self._client = client
+        self._sentinels = sentinels
         pool = client.connection_pool
         pool.connection_class = type("PackingConnection", (_Packing, pool.connection_class), {})
         self._prefix = prefix
         self._address = address
         self._connections = asyncio.Semaphore(_CONNECTIONS)
-        here = files("processors.adapters.redis")
-        self._commit, self._trim, self._load, self._due = (
-            client.register_script((here / f"{name}.lua").read_bytes()) for name in ("commit", "trim", "load", "due")
-        )
+        self._acquire = client.register_script(_script("steps", "acquire"))
+        self._commit = client.register_script(_script("steps", "commit"))
+        self._outbox = client.register_script(_script("outbox"))
+        self._trim = client.register_script(_script("trim"))
+        self._load = client.register_script(_script("load"))
+        self._due = client.register_script(_script("due"))
 
     @classmethod
     def open(
@@ -106,11 +110,13 @@ class RedisStore:
         )
         database = settings.get("db", 0)
         client = asked.master_for(sentinel_service, db=database, **limits, **login, **tls)
-        return cls(client, prefix, f"{sentinel_service} at Sentinels {', '.join(sentinels)}, db {database}")
+        address = f"{sentinel_service} at Sentinels {', '.join(sentinels)}, db {database}"
+        return cls(client, prefix, address, asked.sentinels)
 
     async def close(self) -> None:
         """End the connections."""
-        await self._client.aclose()
+        for client in (self._client, *self._sentinels):
+            await client.aclose()
 
     def _key(self, partition: int, *rest: object) -> str:
         return ":".join((self._prefix, f"{{{partition}}}", *map(str, rest)))
@@ -146,11 +152,8 @@ class RedisStore:
     async def acquire(self, partition: int) -> Acquired:
         """Become the only owner of a partition; see the port."""
         token = secrets.token_hex(16)
-        key = self._key(partition, "partition")
-        async with self._away() as client, client.pipeline(transaction=True) as both:
-            both.hset(key, "token", token)
-            both.hget(key, "state")
-            _, state = await both.execute()
+        async with self._away():
+            state = await self._acquire(keys=[self._key(partition, "partition")], args=[token])
         return Acquired(token, state)
 
     async def state(self, partition: int) -> bytes | None:
@@ -173,7 +176,7 @@ class RedisStore:
         async with self._away():
             answers = await self._load(keys=[self._key(partition, "people", n) for n in groups], args=args)
         found = zip(chain.from_iterable(groups.values()), chain.from_iterable(answers), strict=True)
-        return {key: value for key, value in found if value}
+        return {key: unpack(held) for key, held in found if held is not None}
 
     async def due(self, partition: int, hour: int, most: int) -> list[tuple[int, str]]:
         """Return at most `most` listed (due hour, key) pairs up to `hour`, in that order."""
@@ -204,7 +207,7 @@ class RedisStore:
         partition = commit.partition
         keys = [self._key(partition, name) for name in ("partition", "due", "outbox")]
         args: list[Any] = [commit.token, *commit.expected, *commit.position, commit.state]
-        for name, command, values in _steps(commit):
+        for name, command, values in steps_of(commit):
             keys.append(self._key(partition, *name))
             args += command, len(values)
             args += values
@@ -214,11 +217,10 @@ class RedisStore:
 
     async def outbox(self, partition: int, most: int) -> list[tuple[int, Output]]:
         """Return at most `most` committed outputs that were not trimmed, in order."""
-        async with self._away() as client, client.pipeline(transaction=True) as both:
-            both.hget(self._key(partition, "partition"), "base")
-            both.lrange(self._key(partition, "outbox"), 0, most - 1)
-            base, found = await both.execute()
-        return [(number, Output(*_output_decoder.decode(one))) for number, one in enumerate(found, int(base or 0))]
+        keys = [self._key(partition, name) for name in ("partition", "outbox")]
+        async with self._away():
+            base, found = await self._outbox(keys=keys, args=[most])
+        return [(number, Output(*_output_decoder.decode(one))) for number, one in enumerate(found, base)]
 
     async def trim(self, partition: int, token: str, upto: int) -> None:
         """Forget outputs up to and including number `upto`; see the port."""
@@ -235,24 +237,38 @@ class RedisStore:
                     yield key, found[key]
             after = keys[-1]
 
+    async def note(self, name: str) -> str | None:
+        """Return what was noted under a name."""
+        async with self._away() as client:
+            found: Any = await client.hget(f"{self._prefix}:notes", name)
+        return None if found is None else found.decode()
+
+    async def set_note(self, name: str, value: str) -> None:
+        """Note something under a name: how far an import has come."""
+        async with self._away() as client:
+            await client.hset(f"{self._prefix}:notes", name, value)
+
     async def health(self) -> RedisHealth:
         """Return what an operator should know about the Redis; needs no command but INFO."""
         async with self._away() as client:
             return read_health(await client.info())
 
 
+def _script(*names: str) -> bytes:
+    here = files("processors.adapters.redis")
+    return b"\n".join((here / f"{name}.lua").read_bytes() for name in names)
+
+
 def _number(key: str) -> int:
-    """Return which of a partition's hashes holds a key: an anonymous person and its link share one."""
-    return crc32(key[2:].encode()) % HASHES
+    """Return which of a partition's hashes holds a key."""
+    return crc32(key.encode()) % HASHES
 
 
-def _steps(commit: Commit) -> list[tuple[tuple[object, ...], str, list[Any]]]:
-    """Return the writes of a commit in their order: (end of the key, command, arguments).
+def steps_of(commit: Commit) -> list[tuple[tuple[object, ...], str, list[Any]]]:
+    """Return the writes of a commit: (end of the key, command, arguments).
 
-    A script that fails in between leaves what it has written. So what a person's state speaks of, its outputs and its
-    place in a due list, is there before the state; and what strikes off or deletes comes after, as it can be repeated.
-    An anonymous person that has gone over to its user is emptied in the same step that writes its link, so that no
-    unit finds one without the other.
+    A script that fails between two of them is completed by the next owner (steps.lua). What readers meet meanwhile is
+    no more than early or late: outputs and due lists run ahead of the states, what is struck off or deleted follows.
     """
     outputs = [
         _encoder.encode((one.topic, one.partition, one.key, one.headers, one.value)) for _, one in commit.outputs
@@ -267,10 +283,10 @@ def _steps(commit: Commit) -> list[tuple[tuple[object, ...], str, list[Any]]]:
     written: dict[int, list[Any]] = {}
     deleted: dict[int, list[Any]] = {}
     for key, value in commit.people.items():
-        number = _number(key)
         if value is None:
-            deleted.setdefault(number, []).append(key)
-        written.setdefault(number, []).extend((key, b"" if value is None else value))
+            deleted.setdefault(_number(key), []).append(key)
+        else:
+            written.setdefault(_number(key), []).extend((key, pack(value)))
     hours = [one for hour in listed for one in (hour, hour)]
     steps: list[tuple[tuple[object, ...], str, list[Any]]] = [
         (("outbox",), "RPUSH", outputs),

@@ -13,6 +13,7 @@ from collector.wire.log_file import REJECTED, Row
 from collector.wire.record import Draft, Kind, Record, UnreadableRecordError, read_headers
 from processors.engine.outputs import EVENTS, SET_ASIDE, Output
 from processors.engine.ports import Clock, StoreUnavailableError, Unreadable
+from processors.engine.query import BadCursorError
 from processors.wire import ENTERED, STAGE_CHANGES, STAGES
 
 _AGING: Final = (STAGE_CHANGES, *ENTERED.values(), REJECTED, SET_ASIDE)
@@ -20,6 +21,9 @@ _AGING: Final = (STAGE_CHANGES, *ENTERED.values(), REJECTED, SET_ASIDE)
 
 _DELETED_AT_ONCE: Final = 500
 """Rows a transaction, so that the collector never waits long for the file."""
+
+_MOST_DIGITS: Final = 18
+"""Of a cursor, so that every one fits SQLite's 64 bits."""
 
 _POLL_SECONDS: Final = 0.005
 """How often a waiting reader looks for news: one PRAGMA, some 5 µs."""
@@ -70,7 +74,7 @@ class SqliteLog:
         rows = [Row(EVENTS, partition, None, draft.headers(), draft.value) for partition, draft in drafts]
         self._append(rows, notes)
 
-    def note(self, name: str) -> str | None:
+    async def note(self, name: str) -> str | None:
         """Return what was noted under a name."""
         found = self._query("SELECT value FROM log WHERE name = ?", (name,)).fetchone()
         return None if found is None else str(found[0])
@@ -155,18 +159,42 @@ class SqliteLog:
         rows.close()
         return found
 
-    def changes(self, after: int, most: int) -> list[tuple[int, bytes]]:
+    async def changes(self, after: str, most: int) -> list[tuple[str, bytes]]:
         """Return at most `most` (cursor, stage change) pairs after a cursor, oldest first."""
-        return self._query(
-            "SELECT id, value FROM records WHERE topic = ? AND id > ? ORDER BY id LIMIT ?", (STAGE_CHANGES, after, most)
+        rows = self._query(
+            "SELECT id, value FROM records WHERE topic = ? AND id > ? ORDER BY id LIMIT ?",
+            (STAGE_CHANGES, _row_of(after), most),
         ).fetchall()
+        return [(str(row), value) for row, value in rows]
 
-    def cursor_at(self, instant: int) -> int:
+    async def newest(self, after: str, most: int) -> list[tuple[str, bytes]]:
+        """Return the last `most` of all that follows a cursor, oldest first."""
+        rows = self._query(
+            "SELECT id, value FROM records WHERE topic = ? AND id > ? ORDER BY id DESC LIMIT ?",
+            (STAGE_CHANGES, _row_of(after), most),
+        ).fetchall()
+        return [(str(row), value) for row, value in reversed(rows)]
+
+    async def cursor_at(self, instant: int) -> str:
         """Return the cursor after which everything published since `instant` (UTC ms) follows."""
         (before,) = self._query(
             "SELECT max(id) FROM records WHERE topic = ? AND append_time < ?", (STAGE_CHANGES, instant)
         ).fetchone()
-        return before or 0
+        return str(before or 0)
+
+    async def check(self, after: str) -> None:
+        """Return if a text is a cursor of this log: the number of a row that there is, or was."""
+        (last,) = self._query("SELECT max(id) FROM records WHERE topic = ?", (STAGE_CHANGES,)).fetchone()
+        if _row_of(after) > (last or 0):
+            msg = f"{after} lies beyond the end of the log, so it is another log's"
+            raise BadCursorError(msg)
+
+
+def _row_of(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= _MOST_DIGITS):
+        msg = f"{cursor} is no cursor"
+        raise BadCursorError(msg)
+    return int(cursor)
 
 
 def _record(partition: int, offset: int, append_time: int, headers: str, value: bytes | None) -> Record | Unreadable:

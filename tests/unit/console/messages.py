@@ -28,11 +28,19 @@ class Published:
         """Publish some more."""
         self.messages += [message(str(len(self.messages) + number + 1)) for number in range(count)]
 
-    def changes(self, after: int, most: int) -> list[tuple[int, bytes]]:
+    async def changes(self, after: str, most: int) -> list[tuple[str, bytes]]:
         """Return at most `most` (cursor, message) pairs after a cursor."""
         self.reads += 1
-        return [(after + 1 + n, value) for n, value in enumerate(self.messages[after : after + most])]
+        begin = int(after)
+        return [(str(begin + 1 + n), value) for n, value in enumerate(self.messages[begin : begin + most])]
 
-    def cursor_at(self, instant: int) -> int:
+    async def newest(self, after: str, most: int) -> list[tuple[str, bytes]]:
+        """Return the last `most` of all that follows a cursor."""
+        return await self.changes(str(max(int(after), len(self.messages) - most)), most)
+
+    async def cursor_at(self, instant: int) -> str:
         """Return the cursor after which everything published since `instant` follows."""
-        return len(self.messages) if instant > 0 else 0
+        return str(len(self.messages) if instant > 0 else 0)
+
+    async def check(self, after: str) -> None:
+        """Take every text for a cursor."""

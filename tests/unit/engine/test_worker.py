@@ -74,7 +74,7 @@ async def test_a_tick_comes_when_something_is_due_and_has_settled(place: Place) 
     assert await worker.tick()
     assert await place.ticks() == [336 * HOUR_MS + SETTLE_MS]
     await worker.step()
-    assert place.log.changes(0, 10)[-1][1].count(b'"to":"prospect"') == 1
+    assert (await place.log.changes("0", 10))[-1][1].count(b'"to":"prospect"') == 1
     place.now += MINUTE
     assert not await worker.tick()
 
@@ -149,12 +149,12 @@ async def test_what_an_owner_left_unpublished_goes_out_first(place: Place) -> No
     await broken.acquire()
     with pytest.raises(ConnectionResetError):
         await broken.step()
-    assert place.log.changes(0, 10) == []
+    assert await place.log.changes("0", 10) == []
     with pytest.raises(FencedError):
         await worker.step()
     again = place.worker()
     await again.acquire()
-    assert len(place.log.changes(0, 10)) == 1
+    assert len(await place.log.changes("0", 10)) == 1
     assert await place.store.outbox(0, 10) == []
     assert await again.step() == 0
 

@@ -1,0 +1,238 @@
+"""`phasewatch collector`: several processes that accept on one port, and their supervisor with the one admin port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio import StreamReader, StreamWriter
+from asyncio.subprocess import Process
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import structlog
+import uvloop
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from pydantic import SecretStr
+
+from collector.admin import AdminApp
+from collector.metrics import WORKER_DEATHS
+from collector.sinks.kafka import KafkaSink, UnfitTopicError
+from collector.sinks.port import SinkUnavailableError
+from phasewatch.collector_worker import MAX_LINE_BYTES, SERVING
+from phasewatch.errors import FaultError, ServiceAwayError, UsageError
+from phasewatch.serving import Servers, listen
+from phasewatch.settings import Settings
+
+__all__ = ["run_collector"]
+
+ADMIN_PORT: Final = 8610
+ANSWER_SECONDS: Final = 3.0
+"""How long a process may take to say whether it is ready; its sink takes two at most."""
+STOP_SECONDS: Final = 9.0
+"""How long requests under way may take at a stop; container engines kill after ten."""
+STEADY_SECONDS: Final = 10.0
+"""A process that lived as long is started again at once; one that did not waits, longer each time."""
+FIRST_WAIT_SECONDS: Final = 0.2
+LONGEST_WAIT_SECONDS: Final = 30.0
+
+_logger = structlog.get_logger(__name__)
+
+
+def run_collector(settings: Settings, *, workers: int) -> int:
+    """Run until a signal comes; return the exit code.
+
+    Args:
+        settings: of the deployment; they have to name a Kafka.
+        workers: how many processes share the port.
+
+    Raises:
+        UsageError: if no Kafka is set, or a port is taken.
+        ServiceAwayError: if Kafka does not answer at the start; later it is waited for.
+        FaultError: if a topic is missing or does not keep the guarantees.
+    """
+    if not settings.kafka.brokers:
+        msg = (
+            "phasewatch collector writes to Kafka, and kafka.brokers is not set. Name its addresses in the settings "
+            "file or in PHASEWATCH_KAFKA__BROKERS=host:9092; without a Kafka, `phasewatch up` does all in one process"
+        )
+        raise UsageError(msg)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_Supervisor(settings, workers).run())
+    return 0
+
+
+class _Worker:
+    """One accepting process, started again whenever it ends."""
+
+    def __init__(self, number: int, settings: Settings, listener: socket.socket, metrics_dir: Path) -> None:
+        self.number = number
+        self.serving = asyncio.Event()
+        """Set when it has accepted for the first time."""
+        self._settings = settings
+        self._listener = listener
+        self._metrics_dir = metrics_dir
+        self._process: Process | None = None
+        self._streams: tuple[StreamReader, StreamWriter] | None = None
+        self._asking = asyncio.Lock()
+        self._questions = 0
+        self._why = "it is being started"
+
+    async def live(self) -> str:
+        """Start the process, and return how it has ended."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "phasewatch.collector_worker",
+                str(self._listener.fileno()),
+                str(theirs.fileno()),
+                pass_fds=(self._listener.fileno(), theirs.fileno()),
+                env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics_dir)},
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        # Not in its arguments or environment, which others on this machine may see.
+        given = {"number": self.number, "settings": self._settings.model_dump()}
+        writer.write(json.dumps(given, default=_plain).encode() + b"\n")
+        try:
+            if await _line(reader) == SERVING:
+                self._streams = (reader, writer)
+                self.serving.set()
+            code = await self._process.wait()
+        finally:
+            self._streams = None
+            writer.close()
+        mark_process_dead(self.number, str(self._metrics_dir))  # type: ignore[no-untyped-call]
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def wait_for_restart(self, ended: str, seconds: float) -> None:
+        """Note why nobody is there."""
+        self._why = f"it has ended with {ended} and is started again after {seconds:g} s; see the log"
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is there."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def not_ready(self) -> str | None:
+        """Return why it can't make anything durable right now, or None."""
+        if self._streams is None:
+            return self._why
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._asking:
+                return await self._ask(*self._streams)
+        except TimeoutError:
+            return f"it has not answered within {ANSWER_SECONDS:g} s: it is overloaded, or stands still"
+
+    async def _ask(self, reader: StreamReader, writer: StreamWriter) -> str | None:
+        self._questions += 1
+        writer.write(b"%d\n" % self._questions)
+        while line := await _line(reader):
+            number, _, why = line.decode().rstrip("\n").partition(" ")
+            if number == str(self._questions):  # else the late answer to an earlier question
+                return why or None
+        return "it has just ended"
+
+
+async def _line(reader: StreamReader) -> bytes:
+    """Return the next line, nothing at the end."""
+    try:
+        return await reader.readline()
+    except ConnectionError:  # a killed process resets what it has not read
+        return b""
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+class _Supervisor:
+    """Keeps the processes running, and shows all of them on one admin port."""
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        self._settings = settings
+        self._count = workers
+        self._registry = CollectorRegistry()
+        self._deaths = WORKER_DEATHS.counter(self._registry)
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run until a signal comes."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        await _check_kafka(self._settings)
+        settings, servers = self._settings, Servers()
+        with (
+            TemporaryDirectory(prefix="phasewatch-collector-") as metrics_dir,
+            listen(settings.collector.host, settings.collector.port) as listener,
+        ):
+            MultiProcessCollector(self._registry, metrics_dir)  # type: ignore[no-untyped-call]
+            workers = [_Worker(n, settings, listener, Path(metrics_dir)) for n in range(1, self._count + 1)]
+            parts = {f"worker {worker.number}": worker.not_ready for worker in workers}
+            port = ADMIN_PORT if settings.admin.port is None else settings.admin.port
+            app = AdminApp(self._registry, parts, sink_parts=parts)
+            admin = await servers.serve(app, settings.admin.host, port)
+            kept = [asyncio.create_task(self._keep(worker)) for worker in workers]
+            told = asyncio.create_task(_tell_when_up(workers, listener, admin))
+            await self._stop.wait()
+            told.cancel()
+            listener.close()  # what would still be accepted there would find nobody
+            await _end(workers, kept)
+            await servers.stop()
+
+    async def _keep(self, worker: _Worker) -> None:
+        """Start a process again and again; one that keeps dying, after longer and longer waits."""
+        loop = asyncio.get_running_loop()
+        wait = FIRST_WAIT_SECONDS
+        while not self._stop.is_set():
+            began = loop.time()
+            ended = await worker.live()
+            if self._stop.is_set():
+                return
+            wait = FIRST_WAIT_SECONDS if loop.time() - began >= STEADY_SECONDS else min(2 * wait, LONGEST_WAIT_SECONDS)
+            self._deaths.inc()
+            worker.wait_for_restart(ended, wait)
+            _logger.error("collector_worker_ended", worker=worker.number, ended=ended, starts_again_in_seconds=wait)
+            try:
+                async with asyncio.timeout(wait):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+
+async def _check_kafka(settings: Settings) -> None:
+    kafka = settings.kafka
+    try:
+        sink = await KafkaSink.open(kafka.brokers, topic_prefix=kafka.topic_prefix, partitions=settings.log.partitions)
+    except SinkUnavailableError as error:
+        raise ServiceAwayError(str(error)) from error
+    except UnfitTopicError as error:
+        raise FaultError(str(error)) from error
+    await sink.close()
+
+
+async def _tell_when_up(workers: Sequence[_Worker], listener: socket.socket, admin: str) -> None:
+    host, port = listener.getsockname()[:2]
+    for worker in workers:
+        await worker.serving.wait()
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    _logger.info("collector_up", collector=address, admin=admin, workers=len(workers))
+
+
+async def _end(workers: Sequence[_Worker], kept: Sequence[asyncio.Task[None]]) -> None:
+    """Let the processes finish what is under way; kill those that take too long."""
+    for worker in workers:
+        worker.send(signal.SIGTERM)
+    _, late = await asyncio.wait(kept, timeout=STOP_SECONDS)
+    if late:
+        _logger.warning("collector_workers_killed", count=len(late), after_seconds=STOP_SECONDS)
+        for worker in workers:
+            worker.send(signal.SIGKILL)
+    await asyncio.gather(*kept)
