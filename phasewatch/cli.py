@@ -251,6 +251,15 @@ def console(
 def topics(
     *,
     check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 where something differs.")] = False,
+    definitions: Annotated[
+        Path | None,
+        typer.Option(
+            "--definitions",
+            metavar="FILE",
+            help="Definitions that a new log begins with; without it the fund shop's. An existing log keeps its own: "
+            "use `phasewatch definitions publish`.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     settings_file: SettingsFile = None,
 ) -> None:
@@ -263,7 +272,7 @@ def topics(
     settings = _settings(settings_file)
     from phasewatch.commands.topics import run_topics  # noqa: PLC0415 - see the module's docstring
 
-    raise typer.Exit(run_topics(settings, check=check, as_json=as_json))
+    raise typer.Exit(run_topics(settings, check=check, as_json=as_json, definitions=definitions))
 
 
 @app.command()

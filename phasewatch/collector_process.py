@@ -23,7 +23,8 @@ from pydantic import SecretStr
 
 from collector.admin import AdminApp
 from collector.metrics import WORKER_DEATHS
-from collector.sinks.kafka import KafkaSink, UnfitTopicError
+from collector.sinks.kafka import KafkaSink
+from collector.sinks.kafka_topics import UnfitTopicError
 from collector.sinks.port import SinkUnavailableError
 from phasewatch.collector_worker import MAX_LINE_BYTES, SERVING
 from phasewatch.errors import FaultError, ServiceAwayError, UsageError

@@ -13,14 +13,14 @@ from processors.adapters.kafka.topics import TopicAdmin, topics
 PATIENCE_SECONDS = 20
 
 
-async def create_topics(address: str, partitions: int) -> str:
-    """Create all topics of a deployment with a prefix of its own; return the prefix."""
+async def create_topics(address: str, partitions: int, *names: str) -> str:
+    """Create a deployment's topics, or those of these names, with a prefix of their own; return the prefix."""
     prefix = f"test-{uuid.uuid4().hex}."
     wanted = topics(
         prefix=prefix, partitions=partitions, retention_days=90, replication_factor=1, min_insync_replicas=1
     )
     async with TopicAdmin(address) as admin:
-        await admin.create(wanted)
+        await admin.create([one for one in wanted if not names or one.name.removeprefix(prefix) in names])
     return prefix
 
 

@@ -18,12 +18,10 @@ from typing import Any, Final, Self
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, for_code
-from aiokafka.protocol.admin import DescribeConfigsRequest
-from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from collector.sinks.kafka_topics import FOUND, MAX_BATCH_BYTES, UnfitTopicError, check_topics, metadata_request
 from collector.sinks.port import SinkUnavailableError
 from collector.wire.log_file import EVENTS, REJECTED
 from collector.wire.partition import partition_of
@@ -31,22 +29,13 @@ from collector.wire.record import Draft
 
 _log = structlog.get_logger(__name__)
 
-MAX_BATCH_BYTES: Final = 900_000
-"""A batch is what a topic's max.message.bytes bounds, 1,048,588 by default; the rest is room for a grown header."""
 DELIVERY_SECONDS: Final = 10.0
 """How long a write may take, a new connection included; SDKs give a request up after about as much."""
 PROBE_SECONDS: Final = 2.0
 """A broker that takes longer to say something is as good as none to who asks for readiness."""
-_TOPIC: Final = 2
-"""Kafka's resource type of topics in DescribeConfigs."""
-_FOUND: Final = 0
 
 Lane = tuple[str, int]
 """A topic and one of its partitions."""
-
-
-class UnfitTopicError(Exception):
-    """A topic is missing, or not as the guarantees need it; the text names it and what to do."""
 
 
 @dataclass(slots=True)
@@ -268,7 +257,7 @@ class KafkaSink:
                 )
                 try:
                     await producer.start()
-                    self._min_insync = await _check_topics(
+                    self._min_insync = await check_topics(
                         producer.client, self._events, self._rejected, self.partitions
                     )
                 except BaseException:
@@ -321,12 +310,12 @@ class KafkaSink:
             for place in client.cluster.partitions_for_topic(topic) or ()
         ]
         leaders = {client.cluster.leader_for_partition(lane) for lane in lanes} - {None, -1}
-        answers = await asyncio.gather(*(client.send(node, _metadata_request(topics)) for node in leaders))
+        answers = await asyncio.gather(*(client.send(node, metadata_request(topics)) for node in leaders))
         found = answers[0].to_object()["topics"] if answers else []
         return self._lacking(found) or self._uneven(found)
 
     def _lacking(self, found: Sequence[dict[str, Any]]) -> str | None:
-        there = {topic["topic"] for topic in found if topic["error_code"] == _FOUND}
+        there = {topic["topic"] for topic in found if topic["error_code"] == FOUND}
         missing = [name for name in (self._events, self._rejected) if name not in there]
         return f"Kafka has no topic {' nor '.join(missing)}; run `phasewatch topics`" if missing else None
 
@@ -396,70 +385,6 @@ def _lanes(writes: Iterable[_Write]) -> set[Lane]:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004 - to name
-
-
-def _metadata_request(topics: list[str]) -> MetadataRequest:
-    return MetadataRequest(topics, allow_auto_topic_creation=False)  # created by asking, it would lack our settings
-
-
-async def _check_topics(client: AIOKafkaClient, events: str, rejected: str, partitions: int) -> int:
-    """Look at the topics before anything is written; return min.insync.replicas of `events`.
-
-    Raises:
-        UnfitTopicError: as the class says.
-    """
-    answer = await _ask_any(client, _metadata_request([events, rejected]))
-    found = {topic["topic"]: topic for topic in answer.to_object()["topics"]}
-    for name in (events, rejected):
-        if found[name]["error_code"] != _FOUND:
-            reason = for_code(found[name]["error_code"]).__name__
-            msg = f"Kafka has no topic {name} ({reason}), so nothing can be stored; run `phasewatch topics`"
-            raise UnfitTopicError(msg)
-    count = len(found[events]["partitions"])
-    if count != partitions:
-        msg = (
-            f"topic {events} has {count} partitions and log.partitions is {partitions}: events would go to the wrong "
-            "places; set log.partitions to what the topic was created with, see `phasewatch topics --check`"
-        )
-        raise UnfitTopicError(msg)
-    client.add_topic(events)
-    client.add_topic(rejected)
-    await client.force_metadata_update()
-    return await _check_settings(client, events)
-
-
-async def _check_settings(client: AIOKafkaClient, events: str) -> int:
-    names = ["cleanup.policy", "max.message.bytes", "message.timestamp.type", "min.insync.replicas"]
-    answer = await _ask_any(client, DescribeConfigsRequest([(_TOPIC, events, names)]))
-    ((code, message, _, _, entries),) = answer.resources
-    if code != _FOUND:
-        msg = f"the settings of topic {events} cannot be read ({message}); give the collector the right to see them"
-        raise UnfitTopicError(msg)
-    found = {entry[0]: entry[1] for entry in entries}
-    wrong = [
-        f"{name} is {found[name]}, not {wanted}"
-        for name, wanted, right in (
-            ("message.timestamp.type", "LogAppendTime", found["message.timestamp.type"] == "LogAppendTime"),
-            ("cleanup.policy", "delete", found["cleanup.policy"] == "delete"),
-            ("max.message.bytes", f"{MAX_BATCH_BYTES} or more", int(found["max.message.bytes"]) >= MAX_BATCH_BYTES),
-        )
-        if not right
-    ]
-    if wrong:
-        msg = f"topic {events}: {'; '.join(wrong)}. Nothing is stored like that; see `phasewatch topics --check`"
-        raise UnfitTopicError(msg)
-    return int(found["min.insync.replicas"])
-
-
-async def _ask_any(client: AIOKafkaClient, request: Any) -> Any:  # noqa: ANN401 - aiokafka's requests and answers
-    """Return the answer of the first broker that gives one; raises KafkaError where none does."""
-    last: Exception = KafkaError("no broker is known")
-    for broker in client.cluster.brokers():
-        try:
-            return await client.send(broker.nodeId, request)
-        except KafkaError as error:
-            last = error
-    raise last
 
 
 async def _give_up(producer: AIOKafkaProducer, seconds: float) -> None:

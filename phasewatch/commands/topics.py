@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from phasewatch.backend import open_kafka_log
+from phasewatch.embedded import read_definitions
+from phasewatch.embedded_worker import ensure_definitions
 from phasewatch.errors import FaultError, ServiceAwayError, UsageError
 from phasewatch.settings import Settings
 from processors.adapters.kafka.topics import Finding, RefusedError, Topic, TopicAdmin, topics
@@ -43,9 +47,12 @@ def wanted_topics(settings: Settings) -> list[Topic]:
     )
 
 
-def run_topics(settings: Settings, *, check: bool, as_json: bool) -> int:
+def run_topics(settings: Settings, *, check: bool, as_json: bool, definitions: Path | None = None) -> int:
     """Create or compare, and print each topic; return the exit code: 1 where something still differs."""
+    document = None if definitions is None else read_definitions(definitions)
     findings = asyncio.run(_findings(settings, wanted_topics(settings), check=check))
+    if not check:
+        asyncio.run(_give_meaning(settings, document))
     console = Console()
     if as_json:
         console.out(json.dumps([_plain(one) for one in findings], indent=2), highlight=False)
@@ -63,6 +70,18 @@ async def _findings(settings: Settings, wanted: Sequence[Topic], *, check: bool)
     except RefusedError as error:
         msg = f"{error}; see kafka.replication_factor, and what the brokers allow"
         raise FaultError(msg) from error
+
+
+async def _give_meaning(settings: Settings, document: str | None) -> None:
+    """Let a new log begin with definitions, ahead of every event: what is folded without any counts for nothing."""
+    try:
+        log = await open_kafka_log(settings)
+        try:
+            await ensure_definitions(log, document)
+        finally:
+            await log.close()
+    except StoreUnavailableError as error:
+        raise ServiceAwayError(str(error)) from error
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

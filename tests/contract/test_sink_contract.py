@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from collector.sinks.kafka import MAX_BATCH_BYTES, KafkaSink, UnfitTopicError
+from collector.sinks.kafka import KafkaSink
+from collector.sinks.kafka_topics import MAX_BATCH_BYTES, UnfitTopicError
 from collector.sinks.port import Sink, SinkUnavailableError
 from collector.sinks.sqlite import SqliteSink
 from collector.wire.log_file import decode_headers
