@@ -14,10 +14,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 
 from tests.services import kafka, redis_server, start_service  # noqa: F401 - fixtures of all tests
+
+# No assertion on absolute time: a busy machine takes ten times as long.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 THREAD_DEADLINE_SECONDS = 5.0
 """How long a thread that was told to stop may take; a busy machine needs more than an idle one."""

@@ -16,8 +16,8 @@ from collector.wire.block import decode_events
 from collector.wire.event import Event
 from collector.wire.log_file import decode_headers
 from collector.wire.record import Kind, Record, read_headers
-from phasewatch.data_dir import now_ms
 from phasewatch.backend import wait_for_fold
+from phasewatch.data_dir import now_ms
 from processors.adapters.sqlite.log import SqliteLog
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.changes import rfc3339

@@ -25,7 +25,6 @@ from collector.settings import Limits
 from collector.wire.block import BlockBuilder
 from collector.wire.record import HOUR_MS, Draft, Kind, Record
 from phasewatch.backend import open_kafka_log, open_redis_store
-from phasewatch.embedded_worker import shipped_definitions
 from phasewatch.settings import Settings
 from processors.adapters.kafka.log import KafkaLog
 from processors.adapters.redis.store import RedisStore
@@ -203,14 +202,11 @@ class Inside:
             await store.close()
             await log.close()
 
-    async def publish_definitions(self) -> None:
-        """Put the shipped definitions into force, before all time."""
-        value = json.dumps({"definitions": shipped_definitions()}).encode()
-        await self.log.append([(0, Draft(Kind.PUBLISH, 0, value, imported=True))])
-        await self.settle()
+    async def feed(self, events: Iterable[dict[str, Any]], *, settle_every: int = 1) -> None:
+        """Append events as a collector receives them at their `arrives`, and a tick everywhere each hour.
 
-    async def feed(self, events: Iterable[dict[str, Any]], *, settle: bool = True) -> None:
-        """Append events as a collector receives them at their `arrives`, and a tick everywhere each hour."""
+        After so many hours, and at the end, wait until all is folded; 0: never.
+        """
         builder = BlockBuilder(self.log.partitions, max_bytes=256 * 1024)
         blocks: list[tuple[int, Draft]] = []
         block_from = hour = None
@@ -225,7 +221,7 @@ class Inside:
                 await self.log.append([*blocks, *ticks])
                 blocks = []
                 self.hours += 1
-                if settle:
+                if settle_every and self.hours % settle_every == 0:
                     await self.settle()
             block_from = arrives if block_from is None else block_from
             raw = msgspec.json.encode({k: v for k, v in event.items() if k not in ("arrives", "trusted")})
@@ -234,7 +230,7 @@ class Inside:
             assert not decoded.rejections, decoded.rejections
             builder.add(decoded.events[0][1], arrives)
         await self.log.append([*blocks, *builder.take()])
-        if settle:
+        if settle_every:
             await self.settle()
 
     async def settle(self, seconds: float = SETTLE_SECONDS) -> None:

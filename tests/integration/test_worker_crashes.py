@@ -48,7 +48,7 @@ class Load:
         hour: list[dict[str, Any]] = []
         for event in events:
             if hour and event["arrives"] // 3_600_000 != hour[0]["arrives"] // 3_600_000:
-                await self._inside.feed(hour, settle=False)
+                await self._inside.feed(hour, settle_every=0)
                 hour = []
                 self.hours += 1
                 if self._stop.is_set():
@@ -79,7 +79,7 @@ async def under_load(directory: Path, kafka: str, redis_url: str) -> AsyncIterat
         for worker in deployment.workers.values():
             worker.wait_ready()
         async with Inside.open(deployment) as inside:
-            await inside.publish_definitions()
+            await inside.settle()
             load = Load(inside)
             yield deployment, load
             await load.end()
