@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from collector.wire.event import MONEY_TYPES, Event, dwell_ms, known_as
+from collector.wire.event import MONEY_TYPES, Event, dwell_ms, remembered_as
 from processors.domain.definitions import Definitions
 from processors.domain.due import last_activity
 from processors.domain.facts import read_fact
@@ -70,7 +70,7 @@ class Rulebook:
             device = person.devices.get(anonymous_id)
         if seq is not None and device is not None and seq <= device.high and seq not in device.gaps:
             return REPEATED
-        event_id = event.id if not event.trusted else known_as(event)
+        event_id = remembered_as(event)
         remembered = person.remembered
         if event_id in remembered:
             if tau - remembered[event_id][0] <= self._duplicate_ms:

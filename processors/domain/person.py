@@ -79,11 +79,12 @@ class Person:
     """Counts by `window.place` of hour and behaviour number, the oldest hour first."""
     dwell: dict[int, int] = field(default_factory=dict)
     """Milliseconds by `window.place` of hour and category number, the oldest hour first."""
-    remembered: dict[str, Remembered] = field(default_factory=dict)
+    remembered: dict[int, Remembered] = field(default_factory=dict)
+    """By `remembered_as` of the event's id."""
     devices: dict[str, Device] = field(default_factory=dict)
     """The latest last."""
-    sessions: dict[str, int] = field(default_factory=dict)
-    """Remembered session ids, and the day each visit was counted on."""
+    sessions: dict[int, int] = field(default_factory=dict)
+    """Remembered sessions, by `session_number` of their ids, and the day each visit was counted on."""
     visit_days: dict[int, int] = field(default_factory=dict)
     last_visit: int = 0
     last_loose: int | None = None
@@ -96,8 +97,6 @@ class Person:
     changes: list[Told] = field(default_factory=list)
     listed: int = 0
     """The hour the store lists it at, 0 for none."""
-    folded: int = -1
-    """Offset of the last record before its latest commit; one up to here is in it, whatever the position says."""
 
     # Derived from the above at hour `scored`; never stored.
     scored: int = 0

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from collector.wire.event import Event
+from collector.wire.event import Event, session_number
 from processors.domain.person import Person
 from processors.domain.rules import HOUR_MS, Rules
 
@@ -41,9 +41,10 @@ def visit(person: Person, event: Event, at: int, days: Days, rules: Rules) -> No
     """Count the visit that an interaction at `at` (UTC ms) begins, if it begins one."""
     session, day = event.session_id, days.of(at // HOUR_MS)
     if session is not None:
-        new = session not in person.sessions
+        number = session_number(session)
+        new = number not in person.sessions
         if new:
-            person.sessions[session] = day
+            person.sessions[number] = day
             if len(person.sessions) > rules.sessions_remembered:
                 del person.sessions[next(iter(person.sessions))]
         person.session = session

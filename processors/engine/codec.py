@@ -17,13 +17,13 @@ _NUMBER: Final = {stage: number for number, stage in enumerate(_STAGES)}
 _Counts = dict[int, int]
 _PersonTuple = tuple[
     int, int, int, int, int, int, bool, int, bool,
-    _Counts, _Counts, dict[str, Remembered], list[tuple[str, int, int, list[int]]],
-    dict[str, int], dict[int, int], int, int | None, str | None, tuple[int, str | None] | None,
+    _Counts, _Counts, dict[int, Remembered], list[tuple[str, int, int, list[int]]],
+    _Counts, dict[int, int], int, int | None, str | None, tuple[int, str | None] | None,
     dict[int, int], Ledger | None, bool, list[Told], int,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
-_person_decoder = msgspec.msgpack.Decoder(tuple[int, _PersonTuple])
+_person_decoder = msgspec.msgpack.Decoder(_PersonTuple)
 _link_decoder = msgspec.msgpack.Decoder(tuple[str, bool, int, int])
 
 
@@ -37,10 +37,15 @@ def _person_tuple(person: Person, oldest: int) -> tuple[Any, ...]:
         person.life_offset, person.life_index, person.version, person.last_record, person.activity,
         _NUMBER[person.stage], person.ever, _NUMBER[person.published], person.published_confirmed,
         person.buckets, person.dwell, remembered,
-        [(one.anonymous_id, one.claimed, one.high, one.gaps) for one in person.devices.values()],
+        [(_short(one.anonymous_id, person.key), one.claimed, one.high, one.gaps) for one in person.devices.values()],
         person.sessions, person.visit_days, person.last_visit, person.last_loose, person.place, person.first_touch,
         person.milestones, person.ledger, person.ever_confirmed, person.changes, person.listed,
     )  # fmt: skip
+
+
+def _short(anonymous_id: str, key: str) -> str:
+    """Return nothing for a device whose id the person's key says already, as most anonymous persons' does."""
+    return "" if anonymous_id == key[2:] else anonymous_id
 
 
 def _person(key: str, state: _PersonTuple) -> Person:
@@ -52,23 +57,20 @@ def _person(key: str, state: _PersonTuple) -> Person:
     return Person(
         key, life_offset, life_index, version, last_record, activity, _STAGES[stage], ever,
         _STAGES[published], published_confirmed, buckets, dwell, remembered,
-        {name: Device(name, claimed, high, gaps) for name, claimed, high, gaps in devices},
+        {name or key[2:]: Device(name or key[2:], claimed, high, gaps) for name, claimed, high, gaps in devices},
         sessions, visit_days, last_visit, last_loose, place, first_touch, milestones, ledger, ever_confirmed,
         changes, listed,
     )  # fmt: skip
 
 
 def encode_person(person: Person) -> bytes:
-    """Return a person's state: `folded`, and what is a function of the log alone, however commits are cut."""
-    return _encoder.encode((person.folded, _person_tuple(person, 0)))
+    """Return a person's state: a function of the log alone, so nothing is left out by the time of the commit."""
+    return _encoder.encode(_person_tuple(person, 0))
 
 
 def decode_person(key: str, value: bytes) -> Person:
     """Return the person that `encode_person` wrote; its derived fields are refreshed at the next evaluation."""
-    folded, state = _person_decoder.decode(value)
-    person = _person(key, state)
-    person.folded = folded
-    return person
+    return _person(key, _person_decoder.decode(value))
 
 
 def encode_link(link: Link) -> bytes:

@@ -45,8 +45,6 @@ class PartitionFold:
         self.listings: dict[tuple[int, str], bool] = {}
         """(hour, key): True to list it, False to strike it off."""
         self.outputs: list[Output] = []
-        self.cut_short = False
-        """Whether a person was met that an earlier commit had taken further than the position says."""
         self.counts: dict[str, int] = {"folded": 0, "repeated": 0, "beyond": 0, "over_bound": 0, "unreadable": 0}
         self._changes: dict[str, int] = {}
         self._deployment = deployment
@@ -166,9 +164,6 @@ class PartitionFold:
         person = self.people.get(key)
         if person is None:
             person = self._born(key, record.offset, index)
-        elif person.folded >= record.offset:
-            self.cut_short = True
-            return None
         if person.scored != hour:
             book.refresh(person, hour)
         outcome = book.add(person, event, record.time, tau, hour)
@@ -247,9 +242,6 @@ class PartitionFold:
         body, anonymous = decode_transfer(record.draft.value)
         key = f"u:{body.user_id}"
         person = self.people.get(key) or self._born(key, record.offset, 0)
-        if person.folded >= record.offset:
-            self.cut_short = True
-            return
         self.touched.add(key)
         unite(person, anonymous, self.state.tau, self.book.rules)
         person.last_record = max(person.last_record, anonymous.last_record, record.time)

@@ -124,8 +124,15 @@ class StateStore(Protocol):
         """
         ...
 
+    async def bound_to(self) -> tuple[str, int] | None:
+        """Return the log's id and number of partitions that `bind` remembered; None where nothing was bound yet."""
+        ...
+
     async def acquire(self, partition: int) -> Acquired:
-        """Become the only owner: whatever an earlier owner tries to commit from now on is refused."""
+        """Become the only owner: whatever an earlier owner tries to commit from now on is refused.
+
+        A commit that failed half-way, where a store can do that, is completed first.
+        """
         ...
 
     async def load(self, partition: int, keys: Sequence[str]) -> dict[str, bytes]:

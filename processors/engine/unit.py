@@ -79,8 +79,6 @@ class PartitionUnit:
             batch.append(read[:2])
             keys |= needed
         await self._fold(batch, keys)
-        if self.fold.cut_short:
-            await self._count_stages()
 
     def _read(self, record: Record | Unreadable) -> tuple[Record, list[Event], set[str]] | Unreadable:
         if isinstance(record, Unreadable):
@@ -171,11 +169,6 @@ class PartitionUnit:
         fold = self.fold
         first = fold.state.outputs
         fold.state.outputs += len(fold.outputs)
-        folded = fold.state.position.offset - 1
-        for key in fold.touched:
-            person = fold.people.get(key)
-            if person is not None:
-                person.folded = folded
         commit = Commit(
             partition=fold.state.partition,
             token=self._token,
@@ -190,15 +183,6 @@ class PartitionUnit:
             last = await self._store.commit(commit)
         self._committed = fold.state.position
         self.committed.extend(enumerate(fold.outputs, last + 1 - len(fold.outputs)))
-
-    async def _count_stages(self) -> None:
-        """Count anew who is in which stage: a commit that was cut short had moved persons without counting them."""
-        stages: dict[str, int] = {}
-        async for key, value in self._store.people(self.fold.state.partition):
-            stage = decode_person(key, value).stage
-            stages[stage] = stages.get(stage, 0) + 1
-        self.fold.state.stages = stages
-        self.fold.cut_short = False
 
     def _encode(self, key: str) -> bytes | None:
         if key[0] == "l":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http
 import json
-import os
 import random
 import signal
 import subprocess
@@ -30,16 +30,13 @@ from processors.adapters.kafka.log import KafkaLog
 from processors.adapters.redis.store import RedisStore
 from processors.engine.query import Query
 from tests.harness import BLOCK_MS, _origin_taken
+from tests.integration.collector_process import CollectorProcess, bare_environment
 from tests.integration.embedded_process import COMMAND, free_ports, wait_until
 
 SETTLE_SECONDS = 120
 
 Message = tuple[int, bytes | None, bytes | None, dict[str, bytes]]
 """Partition, key, value and headers, as a subscriber reads them."""
-
-
-def _without_settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PHASEWATCH_")}
 
 
 class Deployment:
@@ -60,6 +57,7 @@ class Deployment:
         }
         self.partitions = partitions
         self.workers: dict[str, Worker] = {}
+        self._others: list[CollectorProcess | Console] = []
 
     @property
     def settings(self) -> Settings:
@@ -75,7 +73,7 @@ class Deployment:
         return subprocess.run(
             [*COMMAND, *map(str, arguments)],
             cwd=self.directory,
-            env=_without_settings() | self.environment,
+            env=bare_environment() | self.environment,
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -92,13 +90,31 @@ class Deployment:
         found.launch(*command)
         return found
 
+    def collector(self, *, workers: int) -> CollectorProcess:
+        """Return a collector that was not yet started."""
+        found = CollectorProcess(self.directory, self.environment, workers=workers)
+        self._others.append(found)
+        return found
+
+    def console(self) -> Console:
+        """Return a console that was not yet started."""
+        found = Console(self)
+        self._others.append(found)
+        return found
+
+    def complaints(self) -> list[dict[str, Any]]:
+        """Return the warnings and errors of workers and consoles so far, but the client's: it logs every rebalance."""
+        processes = [one for one in (*self.workers.values(), *self._others) if isinstance(one, _Process)]
+        found = [one for process in processes for one in process.complaints()]
+        return [one for one in found if not one.get("logger", "").startswith("aiokafka")]
+
     def close(self) -> None:
-        for worker in self.workers.values():
-            worker.close()
+        for one in (*self.workers.values(), *self._others):
+            one.close()
 
 
-class Worker:
-    """One worker process; started again it has the same name and port."""
+class _Process:
+    """One process of a deployment; started again it has the same name and port."""
 
     def __init__(self, deployment: Deployment, name: str) -> None:
         self._deployment = deployment
@@ -118,41 +134,26 @@ class Worker:
         assert self._process is not None, "it was never started"
         return self._process
 
-    def launch(self, *command: str) -> None:
+    def _launch(self, *command: str) -> None:
         self._starts += 1
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
-                [*(command or (*COMMAND, "worker")), "--name", self.name, "--admin-port", str(self.port)],
+                command,
                 cwd=self._deployment.directory,
-                env=_without_settings() | self._deployment.environment | self.environment,
+                env=bare_environment() | self._deployment.environment | self.environment,
                 stdout=output,
                 stderr=output,
             )
 
-    def ready(self) -> dict[str, Any]:
-        """Return what /readyz says; what is wrong where it says nothing."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
-                found: dict[str, Any] = json.load(answer)
-        except urllib.error.HTTPError as error:
-            with error:
-                found = json.load(error)
-        except OSError as error:
-            return {"ready": False, "not_ready": {"admin": str(error)}}
-        return found
+    def is_ready(self) -> bool:
+        raise NotImplementedError
 
     def wait_ready(self, seconds: float = 30) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, f"it ended by itself: {self.log.read_text('utf-8')[-3000:]}"
-            return bool(self.ready()["ready"])
+            return self.is_ready()
 
         wait_until(ready, f"{self.name} is ready", seconds)
-
-    def metric(self, name: str) -> float:
-        """Return the sum over a metric's series."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=2) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
     def kill(self) -> None:
         self.process.kill()
@@ -182,6 +183,54 @@ class Worker:
                 if one["level"] != "info":
                     found.append(one)
         return found
+
+
+class Worker(_Process):
+    """One worker; it is started at once, and again by `launch`."""
+
+    def launch(self, *command: str) -> None:
+        """Start it without waiting, the product's own command unless another is given."""
+        self._launch(*(command or (*COMMAND, "worker")), "--name", self.name, "--admin-port", str(self.port))
+
+    def is_ready(self) -> bool:
+        return bool(self.ready()["ready"])
+
+    def ready(self) -> dict[str, Any]:
+        """Return what /readyz says; what is wrong where it says nothing."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+                found: dict[str, Any] = json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                found = json.load(error)
+        except OSError as error:
+            return {"ready": False, "not_ready": {"admin": str(error)}}
+        return found
+
+    def metric(self, name: str) -> float:
+        """Return the sum over a metric's series."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=2) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+
+class Console(_Process):
+    """The query API and the live page."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment, "console")
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def launch(self) -> None:
+        """Start it without waiting."""
+        self._launch(*COMMAND, "console", "--port", str(self.port))
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/stages", timeout=2) as answer:
+                return bool(answer.status == http.HTTPStatus.OK)
+        except OSError:
+            return False
 
 
 class Inside:

@@ -24,6 +24,7 @@ COMMANDS = {
     "person": ["--json", "--data-dir", "--settings"],
     "import": ["--more-follows", "--data-dir", "--settings"],
     "status": ["--json", "--data-dir", "--settings"],
+    "doctor": ["--json", "--data-dir", "--settings"],
     "settings": ["--json", "--settings"],
     "definitions check": ["--json"],
     "definitions publish": ["--data-dir", "--settings"],

@@ -16,7 +16,7 @@ SOURCES = ["collector", "processors", "console", "phasewatch"]
 
 DRIVERS = {
     "sqlite3": ("collector/sinks/sqlite.py", "processors/adapters/sqlite/"),
-    "aiokafka": ("collector/sinks/kafka.py", "processors/adapters/kafka/", "processors/adapters/faust/"),
+    "aiokafka": ("collector/sinks/kafka", "processors/adapters/kafka/", "processors/adapters/faust/"),
     "faust": ("processors/adapters/faust/",),
     "redis": ("processors/adapters/redis/",),
 }

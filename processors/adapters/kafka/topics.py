@@ -166,6 +166,13 @@ class TopicAdmin:
             "brokers run, and whether kafka.brokers names them"
         )
 
+    async def brokers_in_service(self) -> int:
+        """Return how many brokers there are right now."""
+        try:
+            return len((await self._client.describe_cluster())["brokers"])
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._away(error) from error
+
     async def compare(self, wanted: Sequence[Topic]) -> list[Finding]:
         """Return for each topic what of it is not as it has to be; changes nothing."""
         try:

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 OLDEST_MAJOR: Final = 7
 """The oldest Redis that the tests run on; Valkey answers as Redis 7.2."""
+NEARLY_FULL: Final = 0.8
+"""Share of maxmemory from which on an operator should know (alert RedisNearlyFull)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,18 @@ class RedisHealth:
     maxmemory_bytes: int | None
     """0: no limit but the machine's."""
     used_memory_bytes: int | None
+    time_ms: int | None = None
+    """Its clock when it answered, UTC."""
+
+    @property
+    def persistent(self) -> bool | None:
+        """Whether it keeps an append-only file and can write it."""
+        return None if self.appendonly is None else self.appendonly and self.disk_writes is not False
+
+    @property
+    def may_evict(self) -> bool | None:
+        """Whether it may throw states away when it is full."""
+        return None if self.maxmemory_policy is None else self.maxmemory_policy != "noeviction"
 
     def faults(self) -> list[str]:
         """Return what endangers the states, each as what is so, what it means and what to do."""
@@ -38,10 +52,15 @@ class RedisHealth:
                 "Redis could not write its append-only file: it refuses writes, nothing further is folded. "
                 "Free or repair its disk"
             )
-        if self.maxmemory_policy not in {None, "noeviction"}:
+        if self.may_evict:
             found.append(
                 f"Redis may evict states (maxmemory-policy {self.maxmemory_policy}): persons would be forgotten "
                 "without a word. Set maxmemory-policy noeviction"
+            )
+        if self.maxmemory_bytes and (self.used_memory_bytes or 0) > NEARLY_FULL * self.maxmemory_bytes:
+            found.append(
+                f"Redis uses {self.used_memory_bytes} of its {self.maxmemory_bytes} bytes (maxmemory): once it is full "
+                "it refuses writes, nothing further is folded. Give it more memory"
             )
         if self.version is not None and int(self.version.partition(".")[0]) < OLDEST_MAJOR:
             found.append(
@@ -70,4 +89,5 @@ def read_health(info: Mapping[str, Any]) -> RedisHealth:
         maxmemory_policy=info.get("maxmemory_policy"),
         maxmemory_bytes=info.get("maxmemory"),
         used_memory_bytes=info.get("used_memory"),
+        time_ms=info["server_time_usec"] // 1000 if "server_time_usec" in info else None,
     )

@@ -149,6 +149,12 @@ class RedisStore:
             )
             raise LogMismatchError(msg)
 
+    async def bound_to(self) -> tuple[str, int] | None:
+        """Return which log the store belongs to, and how many partitions that has; see the port."""
+        async with self._away() as client:
+            found = json.loads(await client.get(f"{self._prefix}:log") or b"null")
+        return None if found is None else (found["id"], found["partitions"])
+
     async def acquire(self, partition: int) -> Acquired:
         """Become the only owner of a partition; see the port."""
         token = secrets.token_hex(16)

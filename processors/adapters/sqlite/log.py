@@ -34,7 +34,12 @@ class SqliteLog:
 
     def __init__(self, path: Path | str, *, partitions: int, log_id: str, clock: Clock) -> None:
         self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
-        self.partitions, self.log_id = log_file.create(self._connection, partitions=partitions, log_id=log_id)
+        try:
+            self.partitions, self.log_id = log_file.create(self._connection, partitions=partitions, log_id=log_id)
+        except sqlite3.DatabaseError as error:  # besides what passes: the file is broken, or none of SQLite's
+            self._connection.close()
+            msg = f"the log {path} can't be opened: {error}"
+            raise StoreUnavailableError(msg) from error
         self._clock = clock
         self._seen: int | None = None
 

@@ -43,10 +43,14 @@ class SqliteStore:
     def __init__(self, path: Path | str) -> None:
         self._path = str(path)
         self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        with self._away():
+        try:
             for pragma in _PRAGMAS:
                 self._connection.execute(pragma)
             self._connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:  # besides what passes: the file is broken, or none of SQLite's
+            self._connection.close()
+            msg = f"the state store {self._path} can't be opened: {error}"
+            raise StoreUnavailableError(msg) from error
 
     def close(self) -> None:
         """Give up the file."""
@@ -73,6 +77,11 @@ class SqliteStore:
                     f"not to {log_id} with {partitions}: give it the log it was made from, or start with an empty store"
                 )
                 raise LogMismatchError(msg)
+
+    async def bound_to(self) -> tuple[str, int] | None:
+        """Return which log the store belongs to, and how many partitions that has; see the port."""
+        with self._away():
+            return self._connection.execute("SELECT id, partitions FROM log").fetchone()  # type: ignore[no-any-return]
 
     async def acquire(self, partition: int) -> Acquired:
         """Become the only owner of a partition; see the port."""

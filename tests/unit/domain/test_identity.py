@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.wire.event import Context
+from collector.wire.event import Context, Event, remembered_as
 from processors.domain.fold import REPEATED
 from processors.domain.identity import unite
 from processors.domain.rules import DAY_MS, HOUR_MS
@@ -61,6 +61,10 @@ def test_within_a_day_of_the_users_stream_time() -> None:
     assert user.refresh(DAY_MS + 1).score == 5000
 
 
+def numbered(event_id: str) -> int:
+    return remembered_as(Event(event_id, "page", 0, 0))
+
+
 def test_256_events_are_remembered_the_latest() -> None:
     user, anonymous = pair()
     for number in range(200):
@@ -68,8 +72,8 @@ def test_256_events_are_remembered_the_latest() -> None:
         anonymous.add(2 * number + 1, id=f"a{number}")
     remembered = united(user, anonymous, 400).person.remembered
     assert len(remembered) == 256
-    assert {"u72", "a72"} <= remembered.keys()
-    assert not {"u71", "a71"} & remembered.keys()
+    assert {numbered("u72"), numbered("a72")} <= remembered.keys()
+    assert not {numbered("u71"), numbered("a71")} & remembered.keys()
 
 
 def test_a_session_of_both_is_one_visit_and_others_are_added_by_day() -> None:

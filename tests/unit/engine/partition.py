@@ -15,7 +15,6 @@ from collector.wire.block import encode_event
 from collector.wire.event import Element, Event, Page
 from collector.wire.record import HOUR_MS, Draft, Kind, Record
 from processors.adapters.sqlite.store import SqliteStore
-from processors.engine.codec import decode_person, encode_person
 from processors.engine.outputs import Output
 from processors.engine.ports import StateStore, Unreadable
 from processors.engine.unit import PartitionUnit
@@ -110,15 +109,8 @@ async def acquire(store: StateStore, size: int = 1000) -> PartitionUnit:
     return PartitionUnit(0, 1, store, await store.acquire(0), "shop", size=size)
 
 
-def _however_cut(key: str, value: bytes) -> bytes:
-    """Return a person's state without what depends on where its commits were cut."""
-    person = decode_person(key, value)
-    person.folded = -1
-    return encode_person(person)
-
-
 async def contents(store: StateStore) -> Folded:
-    people = {key: _however_cut(key, value) async for key, value in store.people(0)}
+    people = {key: value async for key, value in store.people(0)}
     return Folded(await store.outbox(0, 1 << 40), await store.state(0), people, await store.due(0, 1 << 50, 1 << 40))
 
 
