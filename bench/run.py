@@ -28,6 +28,8 @@ class Part:
 PARTS: Final[dict[str, Part]] = {
     "collector": Part("bench.collector", "the production collector on Kafka under full load, beside its yardsticks"),
     "fold": Part("bench.fold", "decode and fold of one event, persons in memory"),
+    "worker": Part("bench.worker", "the worker over Kafka and Redis, from backlog to folded"),
+    "redis_memory": Part("bench.redis_memory", "Redis's memory for 100,000 people with 40 events each"),
     "embedded": Part("bench.embedded", "the embedded deployment on SQLite files"),
 }
 """Every benchmark by its name on the command line."""
