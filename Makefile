@@ -48,6 +48,7 @@ bench: .venv/.dev ## the benchmarks as a table; ARGS="NAME --json" one of them a
 
 docs: .venv/.dev ## write the generated pages of docs/ anew from the code
 	$(BIN)/python -m phasewatch.reference
+	$(BIN)/python -m deploy.grafana.generate
 
 lock: .venv/.dev ## pin the newest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv

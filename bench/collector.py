@@ -1,7 +1,7 @@
 """The production collector under full load beside its yardsticks: CPU an event, requests a second, time to an answer.
 
 Servers run on one core, wrk on another; a round measures one after the other, and a figure is the median of the rounds,
-because neighbours on the machine make whole rounds slow. Kafka is PHASEWATCH_TEST_KAFKA, else one is started.
+because neighbours on the machine make whole rounds slow. Kafka is TEST_KAFKA, else one is started.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def summary(rounds: Sequence[Mapping[str, Figures]]) -> dict[str, Any]:
 
 @contextmanager
 def _kafka(folder: Path) -> Iterator[str]:
-    if lent := os.environ.get("PHASEWATCH_TEST_KAFKA"):
+    if lent := os.environ.get("TEST_KAFKA"):
         yield lent
         return
     broker = KafkaBroker(folder / "kafka")
@@ -112,7 +112,7 @@ def _collector(folder: Path, brokers: str, prefix: str) -> Iterator[Server]:
         encoding="utf-8",
     )
     phasewatch = [sys.executable, "-m", "phasewatch"]
-    # PHASEWATCH_TEST_KAFKA is no setting, and nothing else of the caller's shell shall count either.
+    # Nothing of the caller's shell shall count.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PHASEWATCH_")}
     topics = [*phasewatch, "topics", "--settings", str(settings)]
     subprocess.run(topics, check=True, stdout=subprocess.DEVNULL, env=environment)  # noqa: S603 - our own command

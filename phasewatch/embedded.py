@@ -92,12 +92,12 @@ class Embedded:
         self._end_streams = partial(end_streams, console)
         admin = make_admin_app(sink, self._registry, {"worker": self._worker_not_ready})
         self.addresses.console = await self.serve(console, settings.console.host, settings.console.port)
-        self.addresses.admin = await self.serve(
-            admin, settings.admin.host, _ADMIN_PORT if settings.admin.port is None else settings.admin.port
-        )
         self.addresses.collector = await self._servers.serve(
             collector, settings.collector.host, settings.collector.port, http=ingest_protocol(collector)
         )
+        # Last, as whoever finds /readyz true may send events at once.
+        port = _ADMIN_PORT if settings.admin.port is None else settings.admin.port
+        self.addresses.admin = await self.serve(admin, settings.admin.host, port)
 
     async def __aexit__(self, *_: object) -> None:
         """Stop: no new requests, answers under way, the batch under way, then the files."""

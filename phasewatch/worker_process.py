@@ -162,6 +162,7 @@ class _Worker:
 
     async def _fold(self, log: KafkaLog, store: RedisStore) -> None:
         publisher = open_publisher(self._settings)
+        self._metrics.partitions.set(log.partitions)
         self._app = app = WorkerApp(
             group_of(self._settings),
             brokers=self._settings.kafka.brokers,

@@ -2,8 +2,8 @@
 
 Tests that use them are marked `services`, which `make check` leaves out. What the shared ones hold is everybody's: a
 test takes topics and keys of its own. A developer who runs tests again and again may lend running ones, which are then
-neither started nor ended here: `make services`, then PHASEWATCH_TEST_KAFKA=127.0.0.1:9092 and
-PHASEWATCH_TEST_REDIS=127.0.0.1:6379.
+neither started nor ended here: `make services`, then TEST_KAFKA=127.0.0.1:9092 and
+TEST_REDIS=127.0.0.1:6379.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def running(service: Ownable) -> Iterator[Ownable]:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Kafka of one broker that all tests share."""
-    if lent := os.environ.get("PHASEWATCH_TEST_KAFKA"):
+    if lent := os.environ.get("TEST_KAFKA"):
         yield lent
         return
     with running(KafkaBroker(tmp_path_factory.mktemp("kafka"))) as broker:
@@ -60,7 +60,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis that all tests share; one that was lent cannot be stopped, killed or paused."""
     data = tmp_path_factory.mktemp("redis")
-    if lent := os.environ.get("PHASEWATCH_TEST_REDIS"):
+    if lent := os.environ.get("TEST_REDIS"):
         yield RedisServer(data, port=int(lent.rsplit(":", 1)[1]))
         return
     with running(RedisServer(data)) as server:

@@ -125,6 +125,7 @@ class PartitionRunner:
 
     async def _take_over(self) -> PartitionWorker:
         worker = await self._acquire()
+        self.outbox_since = None
         self._forget()
         await self._seek(worker.position.offset)
         self._ready = True
@@ -134,7 +135,7 @@ class PartitionRunner:
         self._ready = False
         if self.worker is not None:
             self._metrics.forget(self.partition)
-        self.worker = self.outbox_since = None
+        self.worker = None
         self._forget()
         await self._release()
 
@@ -148,9 +149,10 @@ class PartitionRunner:
         while not self._stopping:
             records = self._next()
             if records:
+                self.outbox_since = self.outbox_since or now()  # before: what is committed waits while it is sent
                 await worker.take(records)
-                if worker.waiting and self.outbox_since is None:
-                    self.outbox_since = now()
+                if not worker.waiting:
+                    self.outbox_since = None
             if now() - flushed >= FLUSH_SECONDS or (worker.importing and worker.waiting and not self._queue):
                 await worker.flush()
                 flushed, self.outbox_since = now(), None

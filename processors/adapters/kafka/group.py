@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 
 from processors.adapters.kafka.sending import REQUEST_TIMEOUT_MS
 from processors.engine.ports import StoreUnavailableError
+
+COORDINATOR_SECONDS: Final = 10.0
+"""How long a group's coordinator may take to be there: a topic is made, or another broker takes it over."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,13 +44,32 @@ async def group_members(brokers: str, group: str) -> list[Member]:
     client = AIOKafkaAdminClient(bootstrap_servers=brokers, request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await client.start()
-        (answer,) = await client.describe_consumer_groups([group])
+        members = await _members(client, group)
     except (KafkaError, OSError, TimeoutError) as error:
-        msg = f"Kafka at {brokers} does not say who is in group {group}: {error}"
+        msg = f"Kafka at {brokers} does not say who is in group {group}: {error or type(error).__name__}"
         raise StoreUnavailableError(msg) from error
     finally:
         await client.close()
-    return sorted(_member(group, *one) for _, _, _, _, _, members in answer.groups for one in members)
+    return sorted(_member(group, *one) for one in members)
+
+
+async def _members(client: AIOKafkaAdminClient, group: str) -> list[Any]:
+    """Return a group's members as Kafka tells of them, once its coordinator is there.
+
+    A Kafka in which nobody was ever in a group first makes a topic for its coordinators; later they move and load.
+    """
+    deadline = asyncio.get_running_loop().time() + COORDINATOR_SECONDS
+    while True:
+        try:
+            (answer,) = await client.describe_consumer_groups([group])
+            ((code, _, _, _, _, members),) = answer.groups
+            if not code:
+                return list(members)
+            raise for_code(code)
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 def _member(group: str, member_id: str, client_id: str, _host: str, _metadata: bytes, assignment: bytes) -> Member:

@@ -1,0 +1,167 @@
+"""The collectors' dashboard."""
+# ruff: noqa: INP001 - beside what it configures, no package
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from grafana_foundation_sdk.models import units
+
+from deploy.grafana.panels import Panel, Row, line, number, quantiles, rate
+
+
+def ingest_rows() -> Sequence[Row]:
+    """Return the collectors' dashboard: do events come in, are they kept, and if not, whose."""
+    return (
+        ("Does it take events?", ingest_now()),
+        (
+            "What is accepted, and what is not?",
+            (
+                line(
+                    "Accepted, by source",
+                    units.EventsPerSecond,
+                    "Events made durable, by write key. A source that drops to nothing alone has lost its tag or key.",
+                    {"{{source}}": rate("phasewatch_collector_events_accepted_total", "source")},
+                    stacked=True,
+                ),
+                line(
+                    "Rejected, share of a source's events",
+                    units.PercentUnit,
+                    "Events that are not fit for the log. They come back never: whoever sends them has to be mended.",
+                    {
+                        "{{source}}": "sum by (source) (increase(phasewatch_collector_events_rejected_total[10m]))"
+                        " / sum by (source) (increase(phasewatch_collector_events_received_total[10m]))"
+                    },
+                    alert="EventsRejected",
+                ),
+                line(
+                    "Rejected, by reason",
+                    units.EventsPerSecond,
+                    "Why; topic rejected holds examples of each.",
+                    {"{{source}}: {{reason}}": rate("phasewatch_collector_events_rejected_total", "source", "reason")},
+                ),
+                line(
+                    "Refused requests, share by status",
+                    units.PercentUnit,
+                    "401 an unknown write key, 403 one used from elsewhere, 413 too much at once, 429 too often.",
+                    {
+                        "{{status}}": "sum by (status) (increase(phasewatch_collector_requests_total"
+                        '{route="events", status=~"4..", status!="405"}[10m]))'
+                        " / on () group_left ()"
+                        ' sum(increase(phasewatch_collector_requests_total{route="events"}[10m]))'
+                    },
+                    alert="RequestsRefused",
+                ),
+            ),
+        ),
+        ("How long does it take, and where?", ingest_times()),
+        (
+            "What else comes in?",
+            (
+                line(
+                    "Repeats of durable events",
+                    units.EventsPerSecond,
+                    "Clients that did not hear the answer and sent again; many: the network or a proxy cuts answers.",
+                    {"{{source}}": rate("phasewatch_collector_events_duplicate_total", "source")},
+                ),
+                line(
+                    "Masked in URLs",
+                    units.CountsPerSecond,
+                    "Secrets and personal values that pages put into their URLs; who builds the pages should know.",
+                    {"{{kind}}": rate("phasewatch_collector_masked_total", "kind")},
+                ),
+                line(
+                    "Bodies as sent",
+                    units.BytesIEC,
+                    "Size of the requests with events.",
+                    quantiles("phasewatch_collector_body_bytes"),
+                ),
+                line(
+                    "Bodies being read",
+                    units.BytesIEC,
+                    "What slow senders occupy right now; bounded by the settings of the collector.",
+                    {"{{instance}}": "sum by (instance) (phasewatch_collector_reading_bytes)"},
+                ),
+            ),
+        ),
+    )
+
+
+def ingest_now() -> Sequence[Panel]:
+    """Return what says at one look whether the collectors do their work."""
+    requests = "phasewatch_collector_requests_total"
+    all_events, no_room = '{route="events"}', '{route="events", status="503"}'
+    return (
+        number(
+            "Accepted now",
+            units.EventsPerSecond,
+            "Events made durable.",
+            rate("phasewatch_collector_events_accepted_total"),
+        ),
+        number(
+            "Received in half an hour",
+            units.Short,
+            "Nothing at all is hardly ever true: send an event from outside.",
+            "sum(increase(phasewatch_collector_events_received_total[30m])) or vector(0)",
+        ),
+        number(
+            "Cannot write",
+            units.Short,
+            "Collectors that cannot make events durable at this moment: they answer 503.",
+            "sum(1 - phasewatch_collector_sink_ready)",
+            alert="CollectorCannotWrite",
+        ),
+        number(
+            "Answered 503",
+            units.PercentUnit,
+            "Share of the requests with events that found no room in the log and were told to try again.",
+            f"{rate(requests, where=no_room)} / {rate(requests, where=all_events)}",
+            alert="CollectorCannotWrite",
+        ),
+        number(
+            "Faults in 10 minutes",
+            units.Short,
+            "Requests that met a bug of ours, and processes that ended by themselves; the log says more.",
+            "sum(increase(phasewatch_collector_faults_total[10m]))"
+            " + (sum(increase(phasewatch_collector_worker_deaths_total[10m])) or vector(0))",
+            alert="CollectorFaults",
+        ),
+        number(
+            "Collectors down",
+            units.Short,
+            "Collectors that Prometheus cannot reach.",
+            'sum(1 - up{job="phasewatch-collector"})',
+            alert="InstanceDown",
+        ),
+    )
+
+
+def ingest_times() -> Sequence[Panel]:
+    """Return where the time of a request goes."""
+    failed = '{result="error"}'
+    return (
+        line(
+            "Answer to events",
+            units.Seconds,
+            "From a request's head to its answer, which comes after its events are durable.",
+            quantiles("phasewatch_collector_request_seconds", where='{route="events"}'),
+        ),
+        line(
+            "Write to the log",
+            units.Seconds,
+            "One write of merged requests until durable. Slow here and in the answers: Kafka, or the disk.",
+            quantiles("phasewatch_collector_sink_write_seconds", where='{result="ok"}'),
+        ),
+        line(
+            "Failed writes",
+            units.CountsPerSecond,
+            "Writes to the log that failed, by collector; each one is a 503 to all who waited for it.",
+            {"{{instance}}": rate("phasewatch_collector_sink_write_seconds_count", "instance", where=failed)},
+        ),
+        line(
+            "Answers, by status",
+            units.RequestsPerSecond,
+            "All routes; 503 says that the log did not take the events, 500 is a bug of ours.",
+            {"{{route}}: {{status}}": rate("phasewatch_collector_requests_total", "route", "status")},
+        ),
+    )
