@@ -328,6 +328,19 @@ def status(*, as_json: AsJson = False, settings_file: SettingsFile = None, data_
     raise typer.Exit(run_status(settings, as_json=as_json))
 
 
+@app.command()
+def doctor(*, as_json: AsJson = False, settings_file: SettingsFile = None, data_dir: DataDir = None) -> None:
+    """Look for what is wrong, and say what it means and what to do; nothing is changed.
+
+    One line a check: ok, fault, away (it does not answer) or unknown. Exit code 0: nothing is wrong; 1: a fault was
+    found; 3: something does not answer, and what could be said without it was said.
+    """
+    settings = _settings(settings_file, data_dir=data_dir)
+    from phasewatch.commands.doctor import run_doctor  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_doctor(settings, as_json=as_json))
+
+
 @app.command("settings")
 def settings_(*, as_json: AsJson = False, settings_file: SettingsFile = None) -> None:
     """Show every setting with its value, where the value comes from, and what it means; secrets are masked."""

@@ -25,6 +25,11 @@ def log_file(settings: Settings) -> Path:
     return settings.store.data_dir / "log.sqlite"
 
 
+def store_file(settings: Settings) -> Path:
+    """Return the path of the states."""
+    return settings.store.data_dir / "states.sqlite"
+
+
 def open_log(settings: Settings) -> SqliteLog:
     """Open the log, creating directory and file where missing."""
     _make_data_dir(settings)
@@ -50,7 +55,7 @@ def _make_data_dir(settings: Settings) -> None:
 
 def open_store(settings: Settings) -> SqliteStore:
     """Open the state store; its directory exists."""
-    return SqliteStore(settings.store.data_dir / "states.sqlite")
+    return SqliteStore(store_file(settings))
 
 
 def require_data(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from processors.domain.facts import read_fact
 from processors.domain.matching import NUMBERS, Matcher, Names
 from processors.domain.money import Change, Ledger, Money, Turn, turn
 from processors.domain.person import Device, Person
+from processors.domain.remembered import ROW_BYTES, find, forget, forget_before, keep_latest, remember, tau_at
 from processors.domain.rules import HOUR_MS, Rules
 from processors.domain.stages import Stage, Standing, is_dormant, stage_of
 from processors.domain.visits import Days, touch, visit
@@ -48,7 +49,7 @@ class Rulebook:
         self._looks, self._find = self.matcher.looks, self.matcher.meaning
         self.days = Days(definitions.timezone)
         self._enough, self._window = self.rules.strong_above, self.rules.window_hours
-        self._most = self.rules.events_remembered
+        self._most_bytes = self.rules.events_remembered * ROW_BYTES
         self._duplicate_ms = self.rules.duplicate_hours * HOUR_MS
         self._dwell_cap = self.rules.dwell_cap_minutes * 60_000
 
@@ -70,12 +71,12 @@ class Rulebook:
             device = person.devices.get(anonymous_id)
         if seq is not None and device is not None and seq <= device.high and seq not in device.gaps:
             return REPEATED
-        event_id = remembered_as(event)
-        remembered = person.remembered
-        if event_id in remembered:
-            if tau - remembered[event_id][0] <= self._duplicate_ms:
+        number, remembered = remembered_as(event), person.remembered
+        known_at = find(remembered, number) if remembered else -1
+        if known_at >= 0:
+            if tau - tau_at(remembered, known_at) <= self._duplicate_ms:
                 return REPEATED
-            del remembered[event_id]
+            forget(remembered, number)
         if anonymous_id is not None:
             if device is None or device is not person.device:
                 device = self._use_device(person, anonymous_id)
@@ -127,9 +128,9 @@ class Rulebook:
             person.activity = occurred_at
         if milestones:
             self._reach(person, milestones, occurred_at)
-        remembered[event_id] = (tau, counted, behaviours, category, ms)
-        if len(remembered) > self._most:
-            del remembered[next(iter(remembered))]
+        remember(remembered, number, tau, counted, behaviours, category, ms)
+        if len(remembered) > self._most_bytes:
+            keep_latest(remembered, self.rules.events_remembered)
         if time > person.last_record:  # noqa: PLR1730
             person.last_record = time
         if money:
@@ -191,9 +192,8 @@ class Rulebook:
         elif person.scored != hour:
             expire(person, hour, self.weights, self.rules)
         oldest = hour * HOUR_MS - self._duplicate_ms
-        remembered = person.remembered
-        if remembered and remembered[next(iter(remembered))][0] < oldest:
-            person.remembered = {key: one for key, one in remembered.items() if one[0] >= oldest}
+        if person.remembered and tau_at(person.remembered, 0) < oldest:
+            forget_before(person.remembered, oldest)
 
     def _is_settled(self, person: Person, hour: int) -> bool:
         """Return whether an event that moved no money can't have changed the stage: the quick check of the hot path."""

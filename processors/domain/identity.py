@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from processors.domain.person import Device, Person, Remembered
+from processors.domain.person import Device, Person
+from processors.domain.remembered import Row, of_rows, rows
 from processors.domain.rules import HOUR_MS, Rules
 from processors.domain.visits import VISIT_DAYS_KEPT
 from processors.domain.window import add_count, place
@@ -14,12 +15,14 @@ def unite(user: Person, anonymous: Person, tau: int, rules: Rules) -> None:
     What both remember counts once. The user's derived fields have to be refreshed by the caller's evaluation.
     """
     oldest = tau - rules.duplicate_hours * HOUR_MS
-    ours = {key: one for key, one in user.remembered.items() if one[0] >= oldest}
-    theirs = {key: one for key, one in anonymous.remembered.items() if one[0] >= oldest}
-    for key in ours.keys() & theirs.keys():
-        _uncount(anonymous, theirs.pop(key))
-    united = sorted({**ours, **theirs}.items(), key=lambda item: item[1][0])
-    user.remembered = dict(united[-rules.events_remembered :])
+    ours = [row for row in rows(user.remembered) if row.tau >= oldest]
+    theirs = [row for row in rows(anonymous.remembered) if row.tau >= oldest]
+    known = {row.number for row in ours}
+    for row in theirs:
+        if row.number in known:
+            _uncount(anonymous, row)
+    united = sorted([*ours, *(row for row in theirs if row.number not in known)], key=lambda row: row.tau)
+    user.remembered = of_rows(united[-rules.events_remembered :])
     _add_counts(user.buckets, anonymous.buckets)
     _add_counts(user.dwell, anonymous.dwell)
     _unite_visits(user, anonymous, rules)
@@ -33,11 +36,10 @@ def unite(user: Person, anonymous: Person, tau: int, rules: Rules) -> None:
     user.scored = 0
 
 
-def _uncount(person: Person, event: Remembered) -> None:
-    _, hour, behaviours, category, ms = event
+def _uncount(person: Person, row: Row) -> None:
     for counts, key, count in (
-        *((person.buckets, place(hour, behaviour), 1) for behaviour in behaviours),
-        (person.dwell, place(hour, category), ms),
+        *((person.buckets, place(row.hour, behaviour), 1) for behaviour in row.behaviours),
+        (person.dwell, place(row.hour, row.category), row.dwell_ms),
     ):
         if key in counts:
             counts[key] = max(0, counts[key] - count)

@@ -12,11 +12,6 @@ CHANGES_KEPT: Final = 20
 """Last changes of a person that its state shows (architecture, section 5)."""
 
 
-Remembered = tuple[int, int, tuple[int, ...], int, int]
-"""What is remembered of a folded event (R7): stream time of the fold, hour it counts in, behaviours counted, and
-category number and milliseconds of the dwell counted. A plain tuple: one is made for every event."""
-
-
 @dataclass(slots=True)
 class Device:
     """One anonymous id of a person: numbers seen (R7), and when its pair was last claimed (R8; 0 never)."""
@@ -79,8 +74,8 @@ class Person:
     """Counts by `window.place` of hour and behaviour number, the oldest hour first."""
     dwell: dict[int, int] = field(default_factory=dict)
     """Milliseconds by `window.place` of hour and category number, the oldest hour first."""
-    remembered: dict[int, Remembered] = field(default_factory=dict)
-    """By `remembered_as` of the event's id."""
+    remembered: bytearray = field(default_factory=bytearray)
+    """Rows of the last events, the latest last (remembered.py)."""
     devices: dict[str, Device] = field(default_factory=dict)
     """The latest last."""
     sessions: dict[int, int] = field(default_factory=dict)

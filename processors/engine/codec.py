@@ -8,7 +8,8 @@ import msgspec
 
 from processors.domain.matching import Names
 from processors.domain.money import Ledger
-from processors.domain.person import Device, Link, Person, Remembered, Told
+from processors.domain.person import Device, Link, Person, Told
+from processors.domain.remembered import forget_before
 from processors.engine.state import PartitionState, Position
 
 _STAGES: Final = ("prospect", "decision", "holding", "post_redemption", "dormant")
@@ -17,7 +18,7 @@ _NUMBER: Final = {stage: number for number, stage in enumerate(_STAGES)}
 _Counts = dict[int, int]
 _PersonTuple = tuple[
     int, int, int, int, int, int, bool, int, bool,
-    _Counts, _Counts, dict[int, Remembered], list[tuple[str, int, int, list[int]]],
+    _Counts, _Counts, bytearray, list[tuple[str, int, int, list[int]]],
     _Counts, dict[int, int], int, int | None, str | None, tuple[int, str | None] | None,
     dict[int, int], Ledger | None, bool, list[Told], int,
 ]  # fmt: skip
@@ -28,15 +29,12 @@ _link_decoder = msgspec.msgpack.Decoder(tuple[str, bool, int, int])
 
 
 def _person_tuple(person: Person, oldest: int) -> tuple[Any, ...]:
-    remembered = person.remembered
-    for name in list(remembered):
-        if remembered[name][0] >= oldest:
-            break
-        del remembered[name]
+    if oldest:
+        forget_before(person.remembered, oldest)
     return (
         person.life_offset, person.life_index, person.version, person.last_record, person.activity,
         _NUMBER[person.stage], person.ever, _NUMBER[person.published], person.published_confirmed,
-        person.buckets, person.dwell, remembered,
+        person.buckets, person.dwell, person.remembered,
         [(_short(one.anonymous_id, person.key), one.claimed, one.high, one.gaps) for one in person.devices.values()],
         person.sessions, person.visit_days, person.last_visit, person.last_loose, person.place, person.first_touch,
         person.milestones, person.ledger, person.ever_confirmed, person.changes, person.listed,

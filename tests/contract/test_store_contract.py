@@ -127,6 +127,12 @@ async def test_it_stays_with_the_log_it_was_bound_to(opened: Opened) -> None:
     await reopened.bind("log-a", 32)
 
 
+async def test_it_tells_which_log_it_was_bound_to_and_binds_nothing_by_that(store: StateStore) -> None:
+    assert await store.bound_to() is None
+    await store.bind("one", 8)
+    assert await store.bound_to() == ("one", 8)
+
+
 async def test_a_partition_that_nobody_has_committed_to_is_empty(store: StateStore) -> None:
     assert await store.state(3) is None
     assert (await store.acquire(3)).state is None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from processors.domain.fold import REPEATED
 from processors.domain.person import Device
+from processors.domain.remembered import ROW_BYTES
 from processors.domain.rules import DAY_MS, HOUR_MS
 from tests.unit.domain.folding import Folding
 
@@ -43,7 +44,7 @@ def test_an_id_is_remembered_among_the_last_256(folding: Folding) -> None:
     assert folding.view(2, id="first") == REPEATED
     folding.add(3)
     assert folding.view(4, id="first") != REPEATED
-    assert len(folding.person.remembered) == 256
+    assert len(folding.person.remembered) == 256 * ROW_BYTES
 
 
 def test_numbered_events_are_exact_without_limit_in_time(folding: Folding) -> None:
@@ -108,7 +109,7 @@ def test_what_is_older_than_a_day_is_not_kept_in_memory_for_ever(folding: Foldin
     for number in range(10):
         folding.view(number)
     folding.refresh(26 * HOUR_MS)
-    assert folding.person.remembered == {}
+    assert folding.person.remembered == b""
 
 
 @given(first=st.lists(st.integers(0, 90)), second=st.lists(st.integers(0, 90)), asked=st.integers(0, 90))

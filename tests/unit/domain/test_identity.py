@@ -5,6 +5,7 @@ from __future__ import annotations
 from collector.wire.event import Context, Event, remembered_as
 from processors.domain.fold import REPEATED
 from processors.domain.identity import unite
+from processors.domain.remembered import rows
 from processors.domain.rules import DAY_MS, HOUR_MS
 from tests.unit.domain.folding import Folding
 
@@ -70,10 +71,10 @@ def test_256_events_are_remembered_the_latest() -> None:
     for number in range(200):
         user.add(2 * number, id=f"u{number}")
         anonymous.add(2 * number + 1, id=f"a{number}")
-    remembered = united(user, anonymous, 400).person.remembered
+    remembered = [row.number for row in rows(united(user, anonymous, 400).person.remembered)]
     assert len(remembered) == 256
-    assert {numbered("u72"), numbered("a72")} <= remembered.keys()
-    assert not {numbered("u71"), numbered("a71")} & remembered.keys()
+    assert {numbered("u72"), numbered("a72")} <= set(remembered)
+    assert not {numbered("u71"), numbered("a71")} & set(remembered)
 
 
 def test_a_session_of_both_is_one_visit_and_others_are_added_by_day() -> None:

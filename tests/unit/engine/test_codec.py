@@ -11,6 +11,7 @@ import pytest
 from collector.wire.record import HOUR_MS, Kind
 from processors.adapters.sqlite.store import SqliteStore
 from processors.domain.person import Link
+from processors.domain.remembered import ROW_BYTES
 from processors.engine.codec import (
     decode_link,
     decode_person,
@@ -48,8 +49,8 @@ async def test_a_person_comes_out_as_it_went_in(key: str) -> None:
 
 async def test_a_transfer_leaves_out_what_is_remembered_from_before() -> None:
     person = decode_person("u:1", (await fold(lively().records)).people["u:1"])
-    assert len(person.remembered) == 7
-    assert len(decode_transfer(encode_transfer("x", "1", person, START + HOUR_MS))[1].remembered) == 4
+    assert len(person.remembered) == 7 * ROW_BYTES
+    assert len(decode_transfer(encode_transfer("x", "1", person, START + HOUR_MS))[1].remembered) == 4 * ROW_BYTES
 
 
 async def test_a_state_comes_out_as_it_went_in() -> None:
