@@ -147,7 +147,7 @@ async def ready(worker: Worker) -> None:
 async def test_a_worker_sleeps_beyond_its_session(
     tmp_path: Path, kafka: str, redis_server: RedisServer, times: int
 ) -> None:
-    async with under_load(tmp_path, kafka, redis_server.url) as (deployment, load):
+    async with under_load(tmp_path, kafka, redis_server.url) as (deployment, _):
         sleeper, other = deployment.workers["one"], deployment.workers["two"]
         for _ in range(times):
             sleeper.pause()
@@ -169,7 +169,7 @@ async def test_redis_comes_back_without_its_last_second(
     tmp_path: Path, kafka: str, start_service: StartService, times: int
 ) -> None:
     redis = start_service(RedisServer(tmp_path / "redis"))
-    async with under_load(tmp_path, kafka, redis.url) as (deployment, load):
+    async with under_load(tmp_path, kafka, redis.url) as (deployment, _):
         for _ in range(times):
             await lose_a_second(redis)
             for worker in deployment.workers.values():
