@@ -40,6 +40,9 @@ ADMIN_PORT: Final = 8620
 _WATCH_SECONDS: Final = 1.0
 _HEALTH_EVERY: Final = 30
 """Watches between two looks at the Redis's own settings."""
+_LOG_EVERY: Final = 5
+"""Watches between two questions to the log."""
+_ANSWER_SECONDS: Final = 3.0
 _RETRY_SECONDS: Final = 2.0
 _SLOTS: Final = 1024
 _GC_THRESHOLD: Final = (100_000, 20, 20)
@@ -172,7 +175,7 @@ class _Worker:
         )
         try:
             await app.start()
-            await self._watch(app, store)
+            await self._watch(app, log, store)
         finally:
             if self._settings.worker.leave_on_stop:
                 app.leave_for_good()
@@ -216,7 +219,7 @@ class _Worker:
         )
         return runner
 
-    async def _watch(self, app: WorkerApp, store: RedisStore) -> None:
+    async def _watch(self, app: WorkerApp, log: KafkaLog, store: RedisStore) -> None:
         """Keep the gauges current until told to stop.
 
         Raises:
@@ -227,6 +230,8 @@ class _Worker:
             if app.failure is not None:
                 msg = f"the group's consumer has stopped: {app.failure}"
                 raise FaultError(msg) from app.failure
+            if looks % _LOG_EVERY == 0:
+                await self._ask(log)
             if looks % _HEALTH_EVERY == 0:
                 await self._look_at(store)
             looks += 1
@@ -236,6 +241,18 @@ class _Worker:
                     await self._stop.wait()
             except TimeoutError:
                 continue
+
+    async def _ask(self, log: KafkaLog) -> None:
+        """Ask the log for its bounds: partitions that nothing happens in would not notice that it is away."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await log.all_bounds()
+        except StoreUnavailableError as error:
+            self._why_not_ready["log"] = str(error)
+        except TimeoutError:
+            self._why_not_ready["log"] = f"Kafka has not answered for {_ANSWER_SECONDS:g} s"
+        else:
+            self._why_not_ready["log"] = None
 
     async def _look_at(self, store: RedisStore) -> None:
         try:
