@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import gc
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -91,6 +92,7 @@ class _Worker:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings, self._name = settings, name
+        self._token = secrets.token_hex(8)
         self._registry = CollectorRegistry()
         self._metrics, self._redis = WorkerMetrics(self._registry), RedisMetrics(self._registry)
         self._stop = asyncio.Event()
@@ -144,6 +146,7 @@ class _Worker:
             try:
                 self._why_not_ready["store"] = None
                 await store.bind(log.log_id, log.partitions)
+                await store.set_note(f"worker:{self._name}", self._token)
             except StoreUnavailableError as error:
                 await log.close()
                 await self._wait_for("store", error)
@@ -232,6 +235,7 @@ class _Worker:
                 raise FaultError(msg) from app.failure
             if looks % _LOG_EVERY == 0:
                 await self._ask(log)
+                await self._check_name(store)
             if looks % _HEALTH_EVERY == 0:
                 await self._look_at(store)
             looks += 1
@@ -253,6 +257,19 @@ class _Worker:
             self._why_not_ready["log"] = f"Kafka has not answered for {_ANSWER_SECONDS:g} s"
         else:
             self._why_not_ready["log"] = None
+
+    async def _check_name(self, store: RedisStore) -> None:
+        """Raise FaultError where another worker has started under this one's name: they would put each other out."""
+        try:
+            token = await store.note(f"worker:{self._name}")
+        except StoreUnavailableError:  # whoever commits notices, and says so
+            return
+        if token != self._token:
+            msg = (
+                f"another worker has started under the name {self._name}; this one stops, as Kafka lets only one of a "
+                "name in. Give each worker a worker.name of its own, or leave it empty"
+            )
+            raise FaultError(msg)
 
     async def _look_at(self, store: RedisStore) -> None:
         try:
