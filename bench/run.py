@@ -30,6 +30,8 @@ PARTS: Final[dict[str, Part]] = {
     "fold": Part("bench.fold", "decode and fold of one event, persons in memory"),
     "worker": Part("bench.worker", "the worker over Kafka and Redis, from backlog to folded"),
     "redis_memory": Part("bench.redis_memory", "Redis's memory for 100,000 people with 40 events each"),
+    "system": Part("bench.system", "everything together: its maximum, and the way to a subscriber at half of it"),
+    "takeover": Part("bench.takeover", "seconds until another worker folds what one that died or stopped had"),
     "embedded": Part("bench.embedded", "the embedded deployment on SQLite files"),
 }
 """Every benchmark by its name on the command line."""

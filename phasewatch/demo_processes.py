@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,14 +21,15 @@ from rich.console import Console
 from phasewatch.backend import open_backend
 from phasewatch.commands.topics import run_topics
 from phasewatch.embedded import Addresses
-from phasewatch.errors import FaultError
-from phasewatch.serving import Servers
+from phasewatch.errors import FaultError, UsageError
+from phasewatch.serving import Servers, listen
 from phasewatch.settings import ENV_PREFIX, SECTION_DELIMITER, Settings
 
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.1
 _ADMIN_PORTS: Final = {"collector": 8610, "worker": 8620}
+"""Where they are free; any other will do."""
 
 
 class Processes:
@@ -59,6 +61,9 @@ class Processes:
             if self._answers(f"{self.addresses.collector}/healthz"):
                 self._console.print(f"the collector at {self.addresses.collector} is running already: it is used")
             else:
+                # Else a SIGTERM would leave what was started here; SIGINT does this by itself.
+                self._stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
                 self._start_all()
             self._stack = self._stack.pop_all()
         return self
@@ -71,13 +76,15 @@ class Processes:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         environment |= _as_environment(self._settings)
         admin = self._settings.admin.host
-        ready = {
-            "collector": f"http://{admin}:{_ADMIN_PORTS['collector']}/readyz",
-            "worker": f"http://{admin}:{_ADMIN_PORTS['worker']}/readyz",
+        ports = {name: _free_port(admin, port) for name, port in _ADMIN_PORTS.items()}
+        self.addresses.admin = f"http://{admin}:{ports['collector']}"
+        ready = {  # in this order they start; they stop the other way round
             "console": f"{self.addresses.console}/api/stages",
+            "worker": f"http://{admin}:{ports['worker']}/readyz",
+            "collector": f"{self.addresses.admin}/readyz",
         }
         for name in ready:
-            port = ("--admin-port", str(_ADMIN_PORTS[name])) if name in _ADMIN_PORTS else ()
+            port = ("--admin-port", str(ports[name])) if name in ports else ()
             process = subprocess.Popen([sys.executable, "-m", "phasewatch", name, *port], env=environment)  # noqa: S603 - our own command
             self._started[name] = process
             self._stack.callback(_end, process)
@@ -127,6 +134,17 @@ class Processes:
             UsageError: if nothing can listen there.
         """
         return await self._servers.serve(app, host, port)
+
+
+def _free_port(host: str, wanted: int) -> int:
+    """Return `wanted`, or another port where something listens there already."""
+    try:
+        listen(host, wanted).close()
+    except UsageError:
+        with listen(host, 0) as listener:
+            port: int = listener.getsockname()[1]
+            return port
+    return wanted
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -133,12 +133,16 @@ async def acquire_all(
 
 
 async def ensure_definitions(log: EventLog, document: str | None = None) -> None:
-    """Hand definitions in where the log is empty: `document`, or the shipped ones.
+    """Put definitions into force where the log is empty: `document`, or the shipped ones.
 
-    They stand before all time, so that history can still be imported after them.
+    They stand at the beginning of every partition, as what is folded without any counts for nothing, and before all
+    time, so that history can still be imported after them. Partition 0 comes last: it says that all are there.
     """
     if (await log.bounds(0))[1] == 0:
-        await publish_definitions(log, document or shipped_definitions(), clock=0)
+        body = {"number": 1, "toml": document or shipped_definitions()}
+        first = Draft(Kind.DEFINITIONS, 0, json.dumps(body, ensure_ascii=False).encode())
+        await log.append([(partition, first) for partition in range(1, log.partitions)])
+        await log.append([(0, first)])
 
 
 async def publish_definitions(log: EventLog, document: str, *, clock: int) -> None:

@@ -297,7 +297,9 @@ class PartitionFold:
             return False
         body = json.loads(record.draft.value)
         floor = self.state.tau // HOUR_MS - self.book.rules.window_hours + 1
-        taken = self.state.take(int(body["number"]), str(body["toml"]))
+        number = int(body["number"])
+        self.state.published = max(self.state.published, number)
+        taken = self.state.take(number, str(body["toml"]))
         if taken:
             self.book = self.state.rulebook()
             self.state.sweep_floor = floor

@@ -11,6 +11,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,32 @@ PARTITIONS = 8
 
 
 class CollectorProcess:
-    """One `phasewatch collector` on topics of its own; started again it takes the same ports."""
+    """One `phasewatch collector`; started again it takes the same ports.
 
-    def __init__(self, directory: Path, kafka: str, *, workers: int) -> None:
-        self.kafka = kafka
-        self.prefix = asyncio.run(create_topics(kafka, PARTITIONS))
+    Args:
+        directory: where it runs, and where what it logs is written.
+        settings: of a deployment whose topics are there, as environment variables.
+        workers: how many processes share its port.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, str], *, workers: int) -> None:
+        self.settings = settings
         self.port, self._admin_port = free_ports(2)
         self._directory = directory
         self._workers = workers
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def on_own_topics(cls, directory: Path, kafka: str, *, workers: int) -> CollectorProcess:
+        """Return one that was not yet started, on new topics."""
+        prefix = asyncio.run(create_topics(kafka, PARTITIONS))
+        return cls(directory, environment(kafka, prefix), workers=workers)
+
+    @property
+    def url(self) -> str:
+        """Where it takes events."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def _output(self) -> Path:
@@ -50,7 +67,7 @@ class CollectorProcess:
             self._process = subprocess.Popen(
                 [*COMMAND, "collector", "--workers", str(self._workers), *ports],
                 cwd=self._directory,
-                env=bare_environment() | environment(self.kafka, self.prefix),
+                env=bare_environment() | dict(self.settings),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -116,8 +133,9 @@ class CollectorProcess:
         return asyncio.run(self._ids())
 
     async def _ids(self) -> Counter[str]:
-        places = range(PARTITIONS)
-        found = await asyncio.gather(*(read_topic(self.kafka, f"{self.prefix}events", place) for place in places))
+        kafka, places = self.settings["PHASEWATCH_KAFKA__BROKERS"], range(PARTITIONS)
+        topic = f"{self.settings['PHASEWATCH_KAFKA__TOPIC_PREFIX']}events"
+        found = await asyncio.gather(*(read_topic(kafka, topic, place) for place in places))
         return Counter(str(event.id) for records in found for one in records for event in decode_events(one.value))
 
 

@@ -57,7 +57,8 @@ class Deployment:
         }
         self.partitions = partitions
         self.workers: dict[str, Worker] = {}
-        self._others: list[CollectorProcess | Console] = []
+        self._collectors: list[CollectorProcess] = []
+        self._consoles: list[Console] = []
 
     @property
     def settings(self) -> Settings:
@@ -93,24 +94,49 @@ class Deployment:
     def collector(self, *, workers: int) -> CollectorProcess:
         """Return a collector that was not yet started."""
         found = CollectorProcess(self.directory, self.environment, workers=workers)
-        self._others.append(found)
+        self._collectors.append(found)
         return found
 
     def console(self) -> Console:
         """Return a console that was not yet started."""
         found = Console(self)
-        self._others.append(found)
+        self._consoles.append(found)
         return found
+
+    def start_everything(self) -> tuple[CollectorProcess, Console]:
+        """Create the topics and start two workers, a collector and a console; return when definitions are in force.
+
+        What is collected before is folded without a meaning.
+        """
+        self.create_topics()
+        collector, console = self.collector(workers=2), self.console()
+        console.launch()
+        for name in ("one", "two"):
+            self.worker(name)
+        collector.start()
+        for process in (*self.workers.values(), console):
+            process.wait_ready()
+        self.settle()
+        return collector, console
+
+    def settle(self) -> None:
+        """Wait until everything in the log is folded and published; inside of a test's loop take `Inside.settle`."""
+        asyncio.run(self._settle())
+
+    async def _settle(self) -> None:
+        async with Inside.open(self) as inside:
+            await inside.settle()
 
     def complaints(self) -> list[dict[str, Any]]:
         """Return the warnings and errors of workers and consoles so far, but the client's: it logs every rebalance."""
-        processes = [one for one in (*self.workers.values(), *self._others) if isinstance(one, _Process)]
-        found = [one for process in processes for one in process.complaints()]
+        found = [one for process in (*self.workers.values(), *self._consoles) for one in process.complaints()]
         return [one for one in found if not one.get("logger", "").startswith("aiokafka")]
 
     def close(self) -> None:
-        for one in (*self.workers.values(), *self._others):
-            one.close()
+        for collector in self._collectors:
+            collector.close()
+        for process in (*self.workers.values(), *self._consoles):
+            process.close()
 
 
 class _Process:

@@ -194,12 +194,14 @@ def test_a_source_that_sends_what_nobody_can_use(embedded: EmbeddedProcess, star
         watch.wait_for("EventsRejected", source="demo")
 
 
+@pytest.mark.long
 def test_a_key_that_nobody_knows(embedded: EmbeddedProcess, start_watch: StartWatch) -> None:
     watch = start_watch(collectors=[admin_port(embedded)])
     with traffic(embedded.collector, [{"user_id": "somebody", "type": "page"}], key="of-last-year"):
         watch.wait_for("RequestsRefused", status="401")
 
 
+@pytest.mark.long
 def test_events_that_stop(embedded: EmbeddedProcess, start_watch: StartWatch) -> None:
     with traffic(embedded.collector, [{"user_id": "somebody", "type": "page"}]):
         watch = start_watch(collectors=[admin_port(embedded)])
@@ -208,6 +210,7 @@ def test_events_that_stop(embedded: EmbeddedProcess, start_watch: StartWatch) ->
     watch.wait_for("NoEvents", 90)
 
 
+@pytest.mark.long
 def test_a_log_that_somebody_locks(embedded: EmbeddedProcess, start_watch: StartWatch) -> None:
     watch = start_watch(collectors=[admin_port(embedded)], faster=FASTER_WITHOUT_LOG)
     with traffic(embedded.collector, [{"user_id": "somebody", "type": "page"}]):
@@ -308,6 +311,7 @@ def blocks(count: int, partition: int) -> list[tuple[int, Draft]]:
     return [(partition, Draft(Kind.TICK, now)) for _ in range(count)]
 
 
+@pytest.mark.long
 def test_a_process_of_the_collector_that_dies(
     deployment: Deployment, start_service: StartService, start_watch: StartWatch
 ) -> None:
@@ -318,6 +322,7 @@ def test_a_process_of_the_collector_that_dies(
     watch.wait_for("CollectorFaults")
 
 
+@pytest.mark.long
 def test_a_kafka_that_takes_nothing(
     deployment: Deployment, start_service: StartService, start_watch: StartWatch
 ) -> None:
@@ -339,6 +344,7 @@ def test_a_worker_that_is_killed(deployment: Deployment, start_watch: StartWatch
     watch.wait_for("PartitionsNotFolded")
 
 
+@pytest.mark.long
 def test_a_log_that_has_lost_records(deployment: Deployment, start_watch: StartWatch) -> None:
     worker = deployment.worker("one")
     worker.wait_ready()
@@ -366,6 +372,7 @@ async def _delete_all(deployment: Deployment, partition: int) -> None:
         await admin.close()
 
 
+@pytest.mark.long
 def test_a_record_of_somebody_elses(deployment: Deployment, start_watch: StartWatch) -> None:
     worker = deployment.worker("one")
     worker.wait_ready()
@@ -381,6 +388,7 @@ async def _send(deployment: Deployment, value: bytes) -> None:
         await producer.send_and_wait(f"{kafka.topic_prefix}events", value, partition=1)
 
 
+@pytest.mark.long
 def test_subscribers_topics_that_take_nothing(deployment: Deployment, start_watch: StartWatch) -> None:
     worker = deployment.worker("one")
     worker.wait_ready()
@@ -404,6 +412,7 @@ async def _decide_now(deployment: Deployment) -> None:
         )
 
 
+@pytest.mark.long
 def test_ticks_that_cannot_be_written(deployment: Deployment, start_watch: StartWatch) -> None:
     worker = deployment.worker("one")
     worker.wait_ready()
@@ -418,6 +427,7 @@ def test_ticks_that_cannot_be_written(deployment: Deployment, start_watch: Start
         watch.wait_for("PersonOverdue")
 
 
+@pytest.mark.long
 def test_more_than_a_worker_can_fold(deployment: Deployment, start_watch: StartWatch) -> None:
     worker = deployment.worker("one")
     worker.wait_ready()

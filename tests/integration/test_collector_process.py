@@ -33,7 +33,7 @@ KILLS = 10
 
 @pytest.fixture
 def collector(kafka: str, tmp_path: Path) -> Iterator[CollectorProcess]:
-    process = CollectorProcess(tmp_path, kafka, workers=2)
+    process = CollectorProcess.on_own_topics(tmp_path, kafka, workers=2)
     yield process
     process.close()
 
@@ -165,7 +165,7 @@ def test_processes_do_not_outlive_their_supervisor(collector: CollectorProcess) 
 
 def test_while_kafka_stands_still_clients_are_told_to_come_back(start_service: StartService, tmp_path: Path) -> None:
     broker = start_service(KafkaBroker(tmp_path / "kafka"))
-    collector = CollectorProcess(tmp_path, broker.address, workers=1)
+    collector = CollectorProcess.on_own_topics(tmp_path, broker.address, workers=1)
     try:
         collector.start()
         assert post(collector.port)[0] == 200
@@ -208,7 +208,7 @@ def test_what_cannot_start_says_why(kafka: str, tmp_path: Path) -> None:
     assert (code, "Kafka at 127.0.0.1:1" in why) == (3, True)
     code, why = run(environment(kafka, "nowhere."), port)
     assert (code, "run `phasewatch topics`" in why) == (1, True)
-    settings = environment(kafka, CollectorProcess(tmp_path, kafka, workers=1).prefix)
+    settings = dict(CollectorProcess.on_own_topics(tmp_path, kafka, workers=1).settings)
     with socket.create_server(("127.0.0.1", port)):
         code, why = run(settings, port)
     assert (code, f"nothing can listen on 127.0.0.1:{port}" in why) == (2, True)

@@ -137,7 +137,10 @@ async def identify_topic(brokers: str, topic: str) -> TopicIdentity:
         await client.bootstrap()
         answer: Any = await client.send(client.get_random_node(), _MetadataRequest(topic))
     except (KafkaError, NotImplementedError, TimeoutError) as error:
-        msg = f"Kafka at {brokers} can't be asked for topic {topic}: {error or type(error).__name__}"
+        msg = (
+            f"Kafka at {brokers} does not answer ({type(error).__name__}): nothing can be read or written there. See "
+            "whether its brokers run, and whether kafka.brokers names them"
+        )
         raise StoreUnavailableError(msg) from error
     finally:
         await client.close()

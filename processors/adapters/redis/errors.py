@@ -38,7 +38,7 @@ _BY_CLASS: Final = {
     "ClusterDownError": _BY_CODE["CLUSTERDOWN"],
     "TimeoutError": "no answer came in time. It may have done what was asked, which is looked up before work goes on: "
     "check the network and its load (SLOWLOG GET)",
-    "ConnectionError": "it can't be reached. Work goes on by itself once it can: check that it runs and redis.url",
+    "ConnectionError": "it can't be reached. Check that it runs, and redis.url; workers go on by themselves",
 }
 """The same by the class that redis-py makes of it, which drops the word from the text."""
 
