@@ -174,7 +174,7 @@ class _Load:
 
     async def _folded(self) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while await self._behind():
+            while await self._behind():  # noqa: ASYNC110 - another process does it
                 await asyncio.sleep(0.05)
 
     async def _behind(self) -> bool:

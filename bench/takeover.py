@@ -170,10 +170,10 @@ class _Watch:
         builder = BlockBuilder(self.log.partitions, max_bytes=1024)
         now = time.time_ns() // 1_000_000
         for person in self.people:
-            event = Event(
-                f"{number}-{now}", "page", now, now, now, anonymous_id=person.anonymous_id, source="web", page=person.page
-            )  # fmt: skip
-            builder.add(event, now)
+            device, page = person.anonymous_id, person.page
+            builder.add(
+                Event(f"{number}-{now}", "page", now, now, now, anonymous_id=device, source="web", page=page), now
+            )
         return list(builder.take())
 
     async def look(self) -> None:
@@ -191,7 +191,7 @@ class _Watch:
     async def folded_again(self, partitions: Collection[int], since: float) -> float:
         """Return when blocks appended after `since` (UTC seconds) are folded in all of the partitions."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while any(self.folded_from.get(partition, 0) < since for partition in partitions):
+            while any(self.folded_from.get(partition, 0) < since for partition in partitions):  # noqa: ASYNC110 - another process does it
                 await asyncio.sleep(LOOK_SECONDS)
         return time.time()
 

@@ -194,7 +194,10 @@ class _Supervisor:
         wait = FIRST_WAIT_SECONDS
         while not self._stop.is_set():
             began = loop.time()
-            ended = await worker.live()
+            try:
+                ended = await worker.live()
+            except OSError as error:  # no memory, no file descriptors: that passes
+                ended = f"nothing: it could not be started ({error})"
             if self._stop.is_set():
                 return
             wait = FIRST_WAIT_SECONDS if loop.time() - began >= STEADY_SECONDS else min(2 * wait, LONGEST_WAIT_SECONDS)

@@ -67,7 +67,8 @@ async def _answer(reader: StreamReader, writer: StreamWriter, sink: Sink, stop: 
             writer.write(b"%b %b\n" % (question.strip(), " ".join((why or "").split()).encode()))
     except ConnectionError:
         pass  # the same as its end
-    stop.set()
+    finally:
+        stop.set()  # whatever has ended this: a process that does not answer is started again
 
 
 if __name__ == "__main__":

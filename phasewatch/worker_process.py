@@ -87,12 +87,17 @@ def worker_name(settings: Settings) -> Iterator[str]:
     raise FaultError(msg)
 
 
+def _started_at(note: str) -> int:
+    return int(note.partition(":")[0])
+
+
 class _Worker:
     """One worker process."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings, self._name = settings, name
-        self._token = secrets.token_hex(8)
+        self._started = f"{now_ms()}:{secrets.token_hex(8)}"
+        """Which process this is, and when it started: the later one keeps the name."""
         self._registry = CollectorRegistry()
         self._metrics, self._redis = WorkerMetrics(self._registry), RedisMetrics(self._registry)
         self._stop = asyncio.Event()
@@ -146,7 +151,7 @@ class _Worker:
             try:
                 self._why_not_ready["store"] = None
                 await store.bind(log.log_id, log.partitions)
-                await store.set_note(f"worker:{self._name}", self._token)
+                await store.set_note(f"worker:{self._name}", self._started)
             except StoreUnavailableError as error:
                 await log.close()
                 await self._wait_for("store", error)
@@ -177,8 +182,15 @@ class _Worker:
             make_runner=lambda partition: self._runner(partition, log, store, publisher),
         )
         try:
-            await app.start()
-            await self._watch(app, log, store)
+            starting = asyncio.create_task(app.start())
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if starting.done():
+                await starting
+                await self._watch(app, log, store)
+            else:  # told to stop while Kafka does not answer
+                starting.cancel()
         finally:
             if self._settings.worker.leave_on_stop:
                 app.leave_for_good()
@@ -261,10 +273,13 @@ class _Worker:
     async def _check_name(self, store: RedisStore) -> None:
         """Raise FaultError where another worker has started under this one's name: they would put each other out."""
         try:
-            token = await store.note(f"worker:{self._name}")
+            found = await store.note(f"worker:{self._name}")
+            if found is None or _started_at(found) < _started_at(self._started):  # Redis has lost its last second
+                await store.set_note(f"worker:{self._name}", self._started)
+                return
         except StoreUnavailableError:  # whoever commits notices, and says so
             return
-        if token != self._token:
+        if found != self._started:
             msg = (
                 f"another worker has started under the name {self._name}; this one stops, as Kafka lets only one of a "
                 "name in. Give each worker a worker.name of its own, or leave it empty"

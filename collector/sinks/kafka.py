@@ -170,9 +170,9 @@ class KafkaSink:
                 deadline = loop.time() + self._delivery_seconds
                 failures = await self._round(writes, deadline)
                 self._note(failures)
-                if failures and loop.time() >= deadline:  # what has waited behind it would wait as long again, in vain
-                    writes, self._waiting = [*writes, *self._waiting], []
-                    failures |= dict.fromkeys(_lanes(writes) - failures.keys(), next(iter(failures.values())))
+                if failures and loop.time() >= deadline:  # what waits for the same partitions would wait in vain
+                    writes += [write for write in self._waiting if _lanes([write]) & failures.keys()]
+                    self._waiting = [write for write in self._waiting if not _lanes([write]) & failures.keys()]
                 for write in writes:
                     write.finish(failures)
         finally:

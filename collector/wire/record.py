@@ -88,6 +88,10 @@ class UnreadableRecordError(ValueError):
     """A record's headers or value do not follow this module; set it aside and go on."""
 
 
+class NewerSchemaError(UnreadableRecordError):
+    """A record that a newer program has written: wait for the upgrade, never go past it."""
+
+
 def read_headers(headers: list[tuple[str, bytes]], value: bytes) -> Draft:
     """Return the draft that headers and value stand for.
 
@@ -97,8 +101,8 @@ def read_headers(headers: list[tuple[str, bytes]], value: bytes) -> Draft:
     found = dict(headers)
     try:
         if int(found["schema"]) > SCHEMA:
-            msg = f"schema {int(found['schema'])} is newer than {SCHEMA}, the newest known here"
-            raise UnreadableRecordError(msg)
+            msg = f"schema {int(found['schema'])} is newer than {SCHEMA}, the newest known here: upgrade this program"
+            raise NewerSchemaError(msg)
         return Draft(
             kind=Kind(found["kind"].decode()),
             clock=int(found["clock"]),

@@ -26,6 +26,9 @@ from processors.wire import STAGE_CHANGES, STAGES, Cause, StageChange, change_he
 LIVE_WITHIN_MS: Final = 120_000
 """A block appended within 2 minutes of its clock is live (architecture, section 4)."""
 
+SET_ASIDE_BYTES: Final = 512 * 1024
+"""So much of a record that can't be read is kept: a whole one need not fit into a topic again."""
+
 _TIMER: Final = Cause("timer")
 _DEFINITIONS: Final = Cause("definitions")
 
@@ -408,8 +411,12 @@ class PartitionFold:
     def set_aside(self, record_offset: int, reason: str, value: bytes) -> None:
         """Note a record that can't be read, with its bytes, and go on after it."""
         self.counts["unreadable"] += 1
-        headers = (("reason", reason[:500].encode()), ("offset", b"%d" % record_offset))
-        self._send(Output(SET_ASIDE, self.state.partition, None, headers, value))
+        headers = (
+            ("reason", reason[:500].encode()),
+            ("offset", b"%d" % record_offset),
+            ("bytes", b"%d" % len(value)),
+        )
+        self._send(Output(SET_ASIDE, self.state.partition, None, headers, value[:SET_ASIDE_BYTES]))
         self.state.position, self.state.appended = Position(record_offset + 1), 0
 
     def _send(self, output: Output) -> None:

@@ -34,6 +34,8 @@ class Unreadable:
     offset: int
     reason: str
     value: bytes
+    newer: bool = False
+    """Whether a newer program could read it: then it is waited for, not set aside."""
 
 
 class EventLog(Protocol):

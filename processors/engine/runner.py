@@ -85,6 +85,15 @@ class PartitionRunner:
     def start(self) -> None:
         """Begin to work."""
         self._task = asyncio.create_task(self._run(), name=f"partition-{self.partition}")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Say so where the work has ended in a way that nobody foresaw: it would be waited for in vain."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None or (task.cancelled() and not self._stopping):
+            self.why_not_ready = f"ended by itself: {error!r}; start this worker again"
+            self._metrics.taken_over(TakeoverResult.FAILED)
+            _logger.error("partition_ended", partition=self.partition, reason=repr(error))
 
     async def stop(self) -> None:
         """Finish the batch under way, flush, and give the partition up; what takes too long is cut off."""

@@ -14,6 +14,8 @@ from processors.engine.state import Position
 from processors.engine.unit import SLICE, PartitionUnit
 
 _OUTBOX_BATCH: Final = 500
+_UNFLUSHED_MOST: Final = 5_000
+"""Outputs that may stand in the outbox after they were published; some 10 MB at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class PartitionWorker:
         self._token = ""
         self._ticked = 0
         self._published: int | None = None
+        self._unflushed = 0
         self.importing = False
         """Whether the last record was history: an importer waits until what followed from it is done."""
         self.overdue_ms = 0
@@ -73,6 +76,7 @@ class PartitionWorker:
             self._options.deployment,
             size=self._options.slice_persons,
             commit_seconds=self._metrics.commit_seconds.time,
+            publish=self._publish,
         )
         first, end = await self._log.bounds(self.partition)
         if not first <= unit.position.offset <= end:
@@ -138,16 +142,16 @@ class PartitionWorker:
         self._metrics.observe(self.partition, unit.fold)
         last = records[-1]
         self.importing = isinstance(last, Record) and last.draft.imported
-        waiting, unit.committed = unit.committed, []
-        if waiting:
-            await self._publish(waiting)
 
     async def _publish(self, waiting: Sequence[tuple[int, Output]]) -> None:
         """Send what is committed; sent again after a crash, with the same bytes and ids."""
         with self._metrics.publish_seconds.time():
             await self._publisher.publish([output for _, output in waiting])
         self._published = waiting[-1][0]
+        self._unflushed += len(waiting)
         self._metrics.published.inc(len(waiting))
+        if self._unflushed >= _UNFLUSHED_MOST:
+            await self.flush()
 
     async def flush(self) -> None:
         """Make topic `stages` durable, then forget what was published.
@@ -159,7 +163,7 @@ class PartitionWorker:
             return
         await self._publisher.flush(self.partition)
         await self._store.trim(self.partition, self._token, self._published)
-        self._published = None
+        self._published, self._unflushed = None, 0
 
     async def tick(self) -> bool:
         """Append a tick where something is due and the partition is live; return whether one was appended."""
@@ -172,7 +176,9 @@ class PartitionWorker:
             return False
         self.overdue_ms = max(0, now - due * HOUR_MS)
         settled = now - self._options.tick_settle_ms
-        if due * HOUR_MS > settled or state.tau >= now or now - self._ticked < self._options.tick_interval_ms:
+        if due * HOUR_MS > settled or state.tau >= now:
+            return False
+        if 0 <= now - self._ticked < self._options.tick_interval_ms:  # below 0: the clock was set back
             return False
         self._ticked = now
         await self._log.append([(self.partition, Draft(Kind.TICK, now))])

@@ -46,6 +46,7 @@ def transitions(changes: dict[str, list[dict[str, Any]]]) -> Counter[str]:
     return Counter(f"{change['from']} -> {change['to']}" for told in changes.values() for change in told)
 
 
+@pytest.mark.long
 def test_real_interactions_lead_into_decisions_and_out_of_them(tmp_path: Path) -> None:
     events = interactions()
     file = tmp_path / "deskdrop.ndjson"

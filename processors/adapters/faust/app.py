@@ -55,6 +55,9 @@ FETCH_WAIT_MS: Final = 50
 whose records were just taken: their next ones wait for it."""
 FETCH_BYTES: Final = 1024 * 1024
 MAX_POLL_RECORDS: Final = 2000
+MAX_POLL_SECONDS: Final = 315_360_000.0
+"""Ten years: aiokafka lets a consumer that does not fetch for so long leave the group, and join again only once it
+fetches. A worker that waits for Redis, or has no partition to spare, does not fetch, and has to stay."""
 
 _logger = structlog.get_logger("processors.adapters.faust")
 
@@ -92,6 +95,7 @@ class _Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.runners: dict[TP, PartitionRunner] = {}
         self._stops = 0
+        self._stopping_runners = asyncio.Lock()
         self._seeks: deque[_SeekRequest] = deque()
         self._left_at: dict[TP, int] = {}
 
@@ -115,9 +119,10 @@ class _Consumer(driver.Consumer):
 
     async def stop_runners(self) -> None:
         self._stops += 1
-        runners, self.runners = self.runners, {}
-        self._left_at = _positions(runners)
-        await asyncio.gather(*(runner.stop() for runner in runners.values()))
+        async with self._stopping_runners:  # no partition gets a new runner while its old one still stops
+            runners, self.runners = self.runners, {}
+            self._left_at = _positions(runners)
+            await asyncio.gather(*(runner.stop() for runner in runners.values()))
 
     async def seek_runner(self, runner: PartitionRunner, offset: int) -> None:
         """Return once the next fetch for a runner's partition begins at `offset`."""
@@ -185,7 +190,8 @@ class _Consumer(driver.Consumer):
         return found
 
     def leave_for_good(self) -> None:
-        self._thread._ensure_consumer()._coordinator._group_instance_id = None  # noqa: SLF001
+        if self._thread._consumer is not None:  # noqa: SLF001
+            self._thread._consumer._coordinator._group_instance_id = None  # noqa: SLF001
 
     async def on_stop(self) -> None:
         await self.stop_runners()
@@ -227,6 +233,7 @@ class WorkerApp(faust.App):
             broker_request_timeout=REQUEST_SECONDS,
             broker_commit_interval=COMMIT_SECONDS,
             broker_max_poll_records=MAX_POLL_RECORDS,
+            broker_max_poll_interval=MAX_POLL_SECONDS,
         )
         self.events_topic = events_topic
         self.make_runner = make_runner
@@ -252,7 +259,8 @@ class WorkerApp(faust.App):
 
     def leave_for_good(self) -> None:
         """Say on the way out that this member does not come back, so that others take over at once."""
-        self._group_consumer.leave_for_good()
+        if self._consumer is not None:
+            self._group_consumer.leave_for_good()
 
     @property
     def _group_consumer(self) -> _Consumer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiokafka.structs import ConsumerRecord
 
-from collector.wire.record import Record, UnreadableRecordError, read_headers
+from collector.wire.record import NewerSchemaError, Record, UnreadableRecordError, read_headers
 from processors.engine.ports import Unreadable
 
 
@@ -14,5 +14,5 @@ def record_of(found: ConsumerRecord[bytes, bytes]) -> Record | Unreadable:
     try:
         draft = read_headers(list(found.headers), value)
     except UnreadableRecordError as error:
-        return Unreadable(found.partition, found.offset, str(error), value)
+        return Unreadable(found.partition, found.offset, str(error), value, isinstance(error, NewerSchemaError))
     return Record(found.partition, found.offset, found.timestamp, draft)

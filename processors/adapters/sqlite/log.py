@@ -10,7 +10,7 @@ from typing import Final
 
 from collector.wire import log_file
 from collector.wire.log_file import REJECTED, Row
-from collector.wire.record import Draft, Kind, Record, UnreadableRecordError, read_headers
+from collector.wire.record import Draft, Kind, NewerSchemaError, Record, UnreadableRecordError, read_headers
 from processors.engine.outputs import EVENTS, SET_ASIDE, Output
 from processors.engine.ports import Clock, StoreUnavailableError, Unreadable
 from processors.engine.query import BadCursorError
@@ -206,5 +206,5 @@ def _record(partition: int, offset: int, append_time: int, headers: str, value: 
     try:
         draft = read_headers(log_file.decode_headers(headers), value or b"")
     except UnreadableRecordError as error:
-        return Unreadable(partition, offset, str(error), value or b"")
+        return Unreadable(partition, offset, str(error), value or b"", isinstance(error, NewerSchemaError))
     return Record(partition, offset, append_time, draft)

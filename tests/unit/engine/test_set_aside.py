@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from collector.wire.record import HOUR_MS, Kind
+from collector.wire.record import HOUR_MS, Kind, NewerSchemaError
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.codec import decode_state
+from processors.engine.fold import SET_ASIDE_BYTES
 from processors.engine.outputs import SET_ASIDE
+from processors.engine.ports import Unreadable
 from tests.unit.engine.partition import SHIPPED, PartitionLog, acquire, fold
 
 EVENT = '{"id":"1","type":"page","occurred_at":1,"received_at":1,'
@@ -63,7 +65,7 @@ async def test_so_is_a_record_whose_headers_make_no_sense() -> None:
     aside = next(one for _, one in found.outputs if one.topic == SET_ASIDE)
     assert (aside.value, dict(aside.headers)) == (
         b"\xff\x00",
-        {"offset": b"%d" % offset, "reason": b"no header kind"},
+        {"offset": b"%d" % offset, "reason": b"no header kind", "bytes": b"2"},
     )
     assert len(found.changes("u:1")) == 1
 
@@ -123,3 +125,26 @@ async def test_counts_say_what_was_folded_dropped_and_set_aside() -> None:
     assert unit.fold.take_counts() == {"folded": 3, "repeated": 1, "beyond": 1, "over_bound": 0, "unreadable": 1}
     assert sum(unit.fold.take_counts().values()) == 0
     store.close()
+
+
+async def test_a_record_of_a_newer_program_is_waited_for() -> None:
+    """To go past it would lose what was acknowledged: whoever reads it next may be able to."""
+    log = PartitionLog()
+    log.event(0, "view")
+    offset = len(log.records)
+    log.records.append(Unreadable(0, offset, "schema 2 is newer than 1", b"?", newer=True))
+    store = SqliteStore(":memory:")
+    try:
+        unit = await acquire(store)
+        with pytest.raises(NewerSchemaError, match="schema 2"):
+            await unit.take(log.records)
+        assert unit.position.offset <= offset
+    finally:
+        store.close()
+
+
+async def test_of_a_large_record_the_beginning_is_kept() -> None:
+    log = PartitionLog()
+    log.unreadable(b"\xff" * (SET_ASIDE_BYTES + 1))
+    aside = next(one for _, one in (await fold(log.records)).outputs if one.topic == SET_ASIDE)
+    assert (len(aside.value or b""), dict(aside.headers)["bytes"]) == (SET_ASIDE_BYTES, b"%d" % (SET_ASIDE_BYTES + 1))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from collector.wire.record import HOUR_MS
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.codec import decode_state
+from processors.engine.outputs import Output
 from processors.engine.ports import Commit
+from processors.engine.unit import PartitionUnit
 from tests.unit.engine.partition import DAY, SHIPPED, Folded, PartitionLog, acquire, contents, fold
 
 PERSONS = 7
@@ -175,3 +179,22 @@ async def test_a_rule_that_keeps_more_finds_the_same_however_commits_were_cut(cu
     found, whole = await fold(log.records, cut=cut), await fold(log.records)
     assert visible(found) == visible(whole)
     assert [one["to"] for one in found.changes("u:2")][-1] == "post_redemption"
+
+
+@LOGS
+async def test_outputs_leave_after_each_commit(log: PartitionLog) -> None:
+    """What one record makes of a partition full of persons is never all held at once."""
+    handed: list[int] = []
+
+    async def publish(outputs: Sequence[tuple[int, Output]]) -> None:
+        handed.append(len(outputs))
+
+    store = SqliteStore(":memory:")
+    try:
+        unit = PartitionUnit(0, 1, store, await store.acquire(0), "shop", size=1, publish=publish)
+        await unit.take(log.records)
+        assert sum(handed) == len(await store.outbox(0, 1 << 30))
+        assert len(handed) > PERSONS
+        assert max(handed) < sum(handed) / 2
+    finally:
+        store.close()
