@@ -142,6 +142,7 @@ def test_a_stop_in_mid_load_loses_nothing_acknowledged(collector: CollectorProce
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_ten_kills_of_everything_in_mid_request_lose_nothing_acknowledged(collector: CollectorProcess) -> None:
     tally, rng = Tally(), random.Random(SEED)
     collector.start()

@@ -140,6 +140,7 @@ def test_a_healthy_deployment_is_ok_until_its_workers_stop_and_its_log_is_made_a
     assert "Bring the old log back" in texts(found["states"])
 
 
+@pytest.mark.long
 def test_topics_that_endanger_are_told(deployment: Deployment) -> None:
     deployment.create_topics()
     for name in ("stages", "entered.holding", "stage-changes"):
@@ -173,6 +174,7 @@ def test_a_redis_that_may_lose_states_is_told_and_a_fresh_one_is_not_bound(
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_what_can_be_said_without_a_service_is_said(start_service: StartService, tmp_path: Path) -> None:
     broker = start_service(KafkaBroker(tmp_path / "kafka"))
     own = start_service(RedisServer(tmp_path / "redis"))

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(3600)]
 
 SEED = 1
 SIZES = pytest.mark.parametrize(
-    "size", [(300, 8, 20), pytest.param((2_000, 30, 50), marks=pytest.mark.long)], ids=["short", "long"]
+    "size", [(200, 6, 20), pytest.param((2_000, 30, 50), marks=pytest.mark.long)], ids=["short", "long"]
 )
 """People, days of ordinary life, days of near-silence after them."""
 SETTLE_EVERY = 6

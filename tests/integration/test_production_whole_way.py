@@ -235,6 +235,7 @@ def history(path: Path, *, hours: int, people: int) -> Counter[str]:
     return scores
 
 
+@pytest.mark.long
 def test_an_import_killed_half_way_goes_on_and_counts_once(deployment: Deployment, tmp_path: Path) -> None:
     file = tmp_path / "past.ndjson"
     scores = history(file, hours=48, people=7)
@@ -455,6 +456,7 @@ def left_behind(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.long
 def test_a_demo_stopped_in_its_past_ends_what_it_started(
     deployment: Deployment, tmp_path: Path, sent: signal.Signals
 ) -> None:

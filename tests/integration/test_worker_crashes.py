@@ -29,9 +29,11 @@ SEED = 4
 PEOPLE = 120
 PACE_SECONDS = 0.1
 DAYS = 180
+HOURS_AT_LEAST = 250
+"""Simulated before what was written is held against the oracle: enough for some tens of changes."""
 """Between two simulated hours: enough load that every point is passed many times a second."""
 ROOT = Path(__file__).parents[2]
-TIMES = pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.long)])
+TIMES = pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.long)])
 
 
 class Load:
@@ -82,6 +84,7 @@ async def under_load(directory: Path, kafka: str, redis_url: str) -> AsyncIterat
             await inside.settle()
             load = Load(inside)
             yield deployment, load
+            await until(lambda: load.hours >= HOURS_AT_LEAST, "the load has run for a while", 120)
             await load.end()
             await inside.settle()
             await agrees(inside)
@@ -104,7 +107,7 @@ async def agrees(inside: Inside) -> None:
         assert latest[person] == (told[-1] if told[-1]["to"] is not None else None)
     number = sum(map(len, changes.values()))
     print(f"\n{len(records)} records, {number} changes, {repeats} repeats, {len(states)} states: as the oracle's")  # noqa: T201
-    assert number > 50
+    assert number > 20
 
 
 def faulty(point: str, after: int) -> dict[str, str]:
