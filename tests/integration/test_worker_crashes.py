@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 SEED = 4
 PEOPLE = 120
 PACE_SECONDS = 0.2
-DAYS = 180
+DAYS = 500
 HOURS_AT_LEAST = 150
 """Simulated before what was written is held against the oracle: enough for some tens of changes."""
 """Between two simulated hours: enough load that every point is passed many times a second."""
