@@ -26,6 +26,7 @@ from typing import Any, Final
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.collector_load import EVENTS_A_REQUEST, write_bodies
+from bench.processes import cpu_seconds
 from deploy.local.services import KafkaBroker
 
 ROUNDS: Final = 5
@@ -36,7 +37,6 @@ KEY: Final = "bench"
 YARDSTICKS: Final = Path(__file__).parent / "yardsticks"
 START_SECONDS: Final = 60
 PARTITIONS: Final = 32
-_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 Figures = dict[str, float]
 
@@ -213,9 +213,9 @@ async def _delete_topics(brokers: str, prefix: str) -> None:
 
 def _load(server: Server, bodies: Path) -> Figures:
     _wrk(server, bodies, WARM_SECONDS)
-    before = _cpu_seconds(server.pid)
+    before = cpu_seconds(server.pid)
     found = _wrk(server, bodies, SECONDS)
-    cpu = _cpu_seconds(server.pid) - before
+    cpu = cpu_seconds(server.pid) - before
     events = found["requests"] * EVENTS_A_REQUEST
     per_second = found["requests"] / found["micros"] * 1e6
     return {
@@ -238,18 +238,3 @@ def _wrk(server: Server, bodies: Path, seconds: int) -> dict[str, float]:
         msg = f"{server.name} has not answered every request with 200: {output}"
         raise RuntimeError(msg)
     return found
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Return the CPU time so far, user and system, of a process and of all that it has started."""
-    stats = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has just ended
-        stats[int(path.parent.name)] = int(fields[1]), (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
-    family = {pid}
-    for _ in range(3):  # a supervisor, its workers, and what those start
-        family |= {child for child, (parent, _) in stats.items() if parent in family}
-    return sum(seconds for child, (_, seconds) in stats.items() if child in family)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bench.processes import cpu_seconds
 from bench.simulator import DEFAULT_START, simulate
 
 CONNECTIONS: Final = 32
@@ -22,7 +22,6 @@ REQUESTS: Final = 6_000
 EVENTS_A_REQUEST: Final = 10
 PEOPLE: Final = 2_000
 IMPORT_PEOPLE: Final = 500
-_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def measure() -> dict[str, float]:
@@ -41,10 +40,10 @@ def _over_http(data: Path) -> dict[str, float]:
     try:
         collector = _address(process)
         _run_load(collector, requests=CONNECTIONS * 20)
-        before, begun = _cpu_seconds(process.pid), time.monotonic()
+        before, begun = cpu_seconds(process.pid), time.monotonic()
         _run_load(collector, requests=REQUESTS)
         _wait_until_folded(data)
-        wall, cpu = time.monotonic() - begun, _cpu_seconds(process.pid) - before
+        wall, cpu = time.monotonic() - begun, cpu_seconds(process.pid) - before
     finally:
         process.terminate()
         process.communicate(timeout=30)
@@ -111,11 +110,6 @@ def _wait_until_folded(data: Path) -> None:
     deadline = time.monotonic() + 60
     while json.loads(status.stdout)["records_behind"] and time.monotonic() < deadline:
         status = subprocess.run(_command("status", "--json", "--data-dir", data), capture_output=True, check=True)  # noqa: S603
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
 
 
 def _import(folder: Path) -> dict[str, float]:

@@ -91,13 +91,8 @@ def _deployment(workers: int) -> Iterator[_Place]:
             pids.append(process.pid)
         for admin_port in admin:
             wait_until_ready(admin_port)
-        named = {"collector": _family(pids[0]), "worker": pids[1:], "redis": [redis.pid], "kafka": [kafka.pid]}
+        named = {"collector": pids[:1], "worker": pids[1:], "redis": [redis.pid], "kafka": [kafka.pid]}
         yield _Place(settings, port, named)
-
-
-def _family(pid: int) -> list[int]:
-    """Return a supervisor and what it has started."""
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split())]
 
 
 async def _measure(place: _Place) -> dict[str, Any]:

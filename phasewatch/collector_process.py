@@ -26,8 +26,9 @@ from collector.metrics import WORKER_DEATHS
 from collector.sinks.kafka import KafkaSink
 from collector.sinks.kafka_topics import UnfitTopicError
 from collector.sinks.port import SinkUnavailableError
+from phasewatch.backend import require_kafka
 from phasewatch.collector_worker import MAX_LINE_BYTES, SERVING
-from phasewatch.errors import FaultError, ServiceAwayError, UsageError
+from phasewatch.errors import FaultError, ServiceAwayError
 from phasewatch.serving import Servers, listen
 from phasewatch.settings import Settings
 
@@ -58,12 +59,7 @@ def run_collector(settings: Settings, *, workers: int) -> int:
         ServiceAwayError: if Kafka does not answer at the start; later it is waited for.
         FaultError: if a topic is missing or does not keep the guarantees.
     """
-    if not settings.kafka.brokers:
-        msg = (
-            "phasewatch collector writes to Kafka, and kafka.brokers is not set. Name its addresses in the settings "
-            "file or in PHASEWATCH_KAFKA__BROKERS=host:9092; without a Kafka, `phasewatch up` does all in one process"
-        )
-        raise UsageError(msg)
+    require_kafka(settings, "collector")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Supervisor(settings, workers).run())
     return 0

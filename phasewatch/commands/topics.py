@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from phasewatch.backend import open_kafka_log
+from phasewatch.backend import open_kafka_log, require_kafka
 from phasewatch.embedded import read_definitions
 from phasewatch.embedded_worker import ensure_definitions
 from phasewatch.errors import FaultError, ServiceAwayError, UsageError
@@ -29,9 +29,7 @@ def wanted_topics(settings: Settings) -> list[Topic]:
         UsageError: if the settings name no Kafka, or more copies to wait for than there are.
     """
     kafka = settings.kafka
-    if not kafka.brokers:
-        msg = "kafka.brokers is empty, so there are no topics: set it to Kafka's addresses, host:port"
-        raise UsageError(msg)
+    require_kafka(settings, "topics")
     if kafka.min_insync_replicas > kafka.replication_factor:
         msg = (
             f"kafka.min_insync_replicas = {kafka.min_insync_replicas} is more than kafka.replication_factor = "

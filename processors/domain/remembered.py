@@ -1,6 +1,7 @@
 """What a person remembers of its last events (R7): one row of bytes each, so that a state is read and written whole.
 
-As objects, the rows of a usual person were half of what reading and writing a state cost (measured by bench/worker.py).
+As objects they were most of what reading and writing a state cost: with rows, folding one event a person took 29 µs of
+the worker's CPU instead of 52 (bench/worker.py, sparse).
 """
 
 from __future__ import annotations
