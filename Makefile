@@ -14,7 +14,7 @@ PROGRAMS := chromium kafka redis prometheus javac kcat nginx wrk
 # What the stamps in .venv stand for: a target installs again only when one of these files has changed.
 PINNED := requirements-build.txt pyproject.toml deploy/local/bootstrap.sh
 
-.PHONY: help demo services services-stop test test-long check bench docs lock
+.PHONY: help demo services services-stop test test-long chaos chaos-mutations check bench docs lock
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1 - /'
 
@@ -35,6 +35,14 @@ test: .venv/.dev ## the whole suite; nothing is skipped for a missing program
 test-long: .venv/.dev ## the same with the long runs
 	@deploy/local/bootstrap.sh $(PROGRAMS)
 	REQUIRE_SERVICES=1 $(BIN)/pytest $(ARGS)
+
+chaos: .venv/.dev ## a deployment under load while its parts die; ARGS="--faults 300 --seed N", or --schedule FILE to replay
+	@deploy/local/bootstrap.sh kafka redis
+	@$(BIN)/python -m tests.chaos.run $(ARGS)
+
+chaos-mutations: .venv/.dev ## does chaos find what is broken on purpose? a table; ARGS="'fence off'" one of them
+	@deploy/local/bootstrap.sh kafka redis
+	@$(BIN)/python -m tests.chaos.mutations $(ARGS)
 
 check: .venv/.dev ## lint, types, import rules, unit, property and contract tests: under a minute
 	$(BIN)/ruff check

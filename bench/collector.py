@@ -108,7 +108,8 @@ def _collector(folder: Path, brokers: str, prefix: str) -> Iterator[Server]:
     settings = folder / "phasewatch.toml"
     settings.write_text(
         f'[kafka]\nbrokers = "{brokers}"\ntopic_prefix = "{prefix}"\nreplication_factor = 1\nmin_insync_replicas = 1\n'
-        f'[log]\npartitions = {PARTITIONS}\n[[collector.keys]]\nname = "bench"\nkey = "{KEY}"\n',
+        f'[log]\npartitions = {PARTITIONS}\n[spool]\ndir = "{folder / "spool"}"\n'
+        f'[[collector.keys]]\nname = "bench"\nkey = "{KEY}"\n',
         encoding="utf-8",
     )
     phasewatch = [sys.executable, "-m", "phasewatch"]

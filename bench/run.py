@@ -32,6 +32,7 @@ PARTS: Final[dict[str, Part]] = {
     "redis_memory": Part("bench.redis_memory", "Redis's memory for 100,000 people with 40 events each"),
     "system": Part("bench.system", "everything together: its maximum, and the way to a subscriber at half of it"),
     "takeover": Part("bench.takeover", "seconds until another worker folds what one that died or stopped had"),
+    "snapshot": Part("bench.snapshot", "snapshot and restore of 100,000 people while commits go on"),
     "embedded": Part("bench.embedded", "the embedded deployment on SQLite files"),
 }
 """Every benchmark by its name on the command line."""

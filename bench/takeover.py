@@ -104,6 +104,9 @@ def _deployment() -> Iterator[_Place]:
             service.start()
         settings, environment = deployment_settings(kafka.address, redis.url)
         environment["PHASEWATCH_LOGGING__LEVEL"] = "info"
+        # As an installation by pip has it: Python reads compiled code, which the workers' first start leaves here.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
         command = [sys.executable, "-m", "phasewatch", "topics"]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
         ports = free_ports(len(NAMES))

@@ -94,6 +94,7 @@ def deployment_settings(brokers: str, redis_url: str) -> tuple[Settings, dict[st
         },
         "redis": {"url": redis_url, "prefix": name},
         "log": {"partitions": str(PARTITIONS)},
+        "spool": {"dir": str(Path(tempfile.gettempdir()) / name)},
         "logging": {"level": "warning"},
     }
     variables = {

@@ -30,14 +30,20 @@ class AdminApp:
         registry: the metrics to show.
         parts: what has to be ready, by name.
         sink_parts: names of those parts that tell whether events can be made durable, for the metric of that.
+        notes: what an operator should know of a part that is ready all the same, asked after the parts.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, parts: Mapping[str, NotReady], sink_parts: Collection[str] = ()
+        self,
+        registry: CollectorRegistry,
+        parts: Mapping[str, NotReady],
+        sink_parts: Collection[str] = (),
+        notes: Mapping[str, NotReady] | None = None,
     ) -> None:
         self._registry = registry
         self._parts = parts
         self._sink_parts = sink_parts
+        self._notes = notes or {}
         self._sink_ready = SINK_READY.gauge(registry) if sink_parts else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,13 +72,20 @@ class AdminApp:
     async def _readiness(self) -> Answer:
         not_ready = await self._not_ready(self._parts)
         status = HTTPStatus.SERVICE_UNAVAILABLE if not_ready else HTTPStatus.OK
-        body = msgspec.json.encode({"ready": not not_ready, "not_ready": not_ready})
-        return Answer(status, body, [JSON, NO_STORE])
+        body: dict[str, object] = {"ready": not not_ready, "not_ready": not_ready}
+        if notes := await _told(self._notes):
+            body["notes"] = notes
+        return Answer(status, msgspec.json.encode(body), [JSON, NO_STORE])
 
     async def _not_ready(self, names: Collection[str]) -> dict[str, str]:
-        """Return why, for each of these parts that is not ready; all are asked at once, each may take its time."""
-        found = await asyncio.gather(*(self._parts[name]() for name in names))
-        return {name: why for name, why in zip(names, found, strict=True) if why is not None}
+        """Return why, for each of these parts that is not ready."""
+        return await _told({name: self._parts[name] for name in names})
+
+
+async def _told(parts: Mapping[str, NotReady]) -> dict[str, str]:
+    """Return what those say that say something; all are asked at once, each may take its time."""
+    found = await asyncio.gather(*(part() for part in parts.values()))
+    return {name: why for name, why in zip(parts, found, strict=True) if why is not None}
 
 
 async def _nothing() -> None:

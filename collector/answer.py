@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from collector.cors import Headers
-from collector.errors import RETRY_AFTER_SECONDS, STATUS, UNFORESEEN
+from collector.errors import RETRY_AFTER_SECONDS, UNFORESEEN, status_of
 
 JSON: Final = (b"content-type", b"application/json")
 
@@ -49,8 +49,9 @@ def results(value: Results) -> Answer:
 
 def refusal(error: Exception) -> Answer:
     """Return the answer that the one table gives an error; a fault of ours for what is not in it."""
-    status, code, message = STATUS.get(type(error), UNFORESEEN)
-    detail = str(error) if type(error) in STATUS else ""
+    known = status_of(error)
+    status, code, message = known or UNFORESEEN
+    detail = str(error) if known else ""
     headers = [JSON]
     if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))

@@ -60,7 +60,11 @@ class EventCollector:
         decoded = DECODERS[family](body, request, self._limits)
         events, ids, duplicates = self._sorted_out(decoded)
         rejected = [(key.name, rejected_record(one, request, user_agent)) for one in decoded.rejections]
-        durable = self._ingest.put(events, rejected)
+        try:
+            durable = self._ingest.put(events, rejected)
+        except BaseException:
+            self._count_failed(key.name, len(decoded.events) + len(rejected))
+            raise
         errors = [EventError(one.index, one.id, one.reason, one.detail) for one in decoded.rejections]
         found = Results(len(events), len(duplicates), len(errors), errors, duplicates)
         return self._answer(durable, ids, key.name, found, decoded.masked)
@@ -73,7 +77,11 @@ class EventCollector:
         found: Results,
         masked: Mapping[str, int],
     ) -> Answer:
-        await durable
+        try:
+            await durable
+        except BaseException:
+            self._count_failed(source, found.accepted + found.duplicate + found.rejected)
+            raise
         self._recent.add(ids)
         self._count(source, found, masked)
         return results(found)
@@ -115,6 +123,11 @@ class EventCollector:
             self._metrics.rejected.labels(source, reason).inc(count)
         for kind, count in masked.items():
             self._metrics.masked.labels(kind).inc(count)
+
+    def _count_failed(self, source: str, events: int) -> None:
+        """Count a request that gets no results: its events come again, and what is durable of them is dropped then."""
+        self._metrics.received.labels(source).inc(events)
+        self._metrics.failed.labels(source).inc(events)
 
     def _counters(self, source: str) -> _Counters:
         found = self._of_source.get(source)

@@ -84,3 +84,8 @@ STATUS: Final[dict[type[Exception], tuple[HTTPStatus, str, str]]] = {
 
 UNFORESEEN: Final = (HTTPStatus.SERVICE_UNAVAILABLE, "fault", "The collector failed; it has been logged. Try again.")
 """A fault of ours: the client shall keep its events until it is mended."""
+
+
+def status_of(error: Exception) -> tuple[HTTPStatus, str, str] | None:
+    """Return what the table says of an error's class, or of the nearest one above it; None for a fault of ours."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)

@@ -18,7 +18,7 @@ from collector.answer import JSON, Answer, refusal
 from collector.asgi import Receive, Scope, Send, run_lifespan, send_answer
 from collector.body import ClientGoneError
 from collector.cors import cors_headers, read_origin
-from collector.errors import STATUS, UnknownPathError, WrongMethodError
+from collector.errors import UnknownPathError, WrongMethodError, status_of
 from collector.events import EventsRoute
 from collector.keys import Keys
 from collector.metrics import CollectorMetrics
@@ -127,7 +127,7 @@ class CollectorApp:
 
     def refuse(self, error: Exception, route: str) -> Answer:
         """Return the refusal that an error stands for; what the table does not know is logged and counted."""
-        if type(error) not in STATUS:
+        if status_of(error) is None:
             self._metrics.faults.inc()
             _log.error("request_failed", route=route, exc_info=error)
         return refusal(error)

@@ -17,7 +17,11 @@ REQUESTS: Final = Metric(
     PREFIX + "requests_total", "counter", "requests", ("route", "status"), "answers by route and status"
 )
 RECEIVED: Final = Metric(
-    PREFIX + "events_received_total", "counter", "events", ("source",), "events in requests that were read"
+    PREFIX + "events_received_total",
+    "counter",
+    "events",
+    ("source",),
+    "events in requests that were read: accepted, duplicate, rejected and failed ones together",
 )
 ACCEPTED: Final = Metric(PREFIX + "events_accepted_total", "counter", "events", ("source",), "events made durable")
 DUPLICATE: Final = Metric(
@@ -25,6 +29,13 @@ DUPLICATE: Final = Metric(
 )
 REJECTED: Final = Metric(
     PREFIX + "events_rejected_total", "counter", "events", ("source", "reason"), "events not fit for the log"
+)
+FAILED: Final = Metric(
+    PREFIX + "events_failed_total",
+    "counter",
+    "events",
+    ("source",),
+    "events in requests that were read and not answered with results: their client is to send them again",
 )
 MASKED: Final = Metric(
     PREFIX + "masked_total", "counter", "values", ("kind",), "secrets and personal values masked in URLs"
@@ -58,6 +69,35 @@ SINK_READY: Final = Metric(
     "1 where the log could make something durable when these metrics were asked for, else 0; /readyz says why",
 )
 
+SPOOL_BYTES: Final = Metric(PREFIX + "spool_bytes", "gauge", "bytes", (), "disk taken by the spool")
+SPOOL_LIMIT: Final = Metric(
+    PREFIX + "spool_limit_bytes",
+    "gauge",
+    "bytes",
+    (),
+    "what the spool may take: spool.max_bytes, or less where its disk has less to spare",
+)
+SPOOL_ROWS: Final = Metric(
+    PREFIX + "spool_rows", "gauge", "rows", (), "blocks and rejected events in the spool that wait for Kafka"
+)
+SPOOL_OLDEST: Final = Metric(
+    PREFIX + "spool_oldest_seconds", "gauge", "seconds", (), "how long the oldest in the spool has waited for Kafka"
+)
+SPOOLED: Final = Metric(PREFIX + "spool_written_total", "counter", "rows", (), "rows made durable in the spool")
+DRAINED: Final = Metric(
+    PREFIX + "spool_drained_total", "counter", "rows", (), "rows of the spool that Kafka has acknowledged"
+)
+SPOOL_REFUSED: Final = Metric(
+    PREFIX + "spool_refused_total",
+    "counter",
+    "writes",
+    ("reason",),
+    "writes that found neither Kafka nor the spool: `full`, or `error` where its disk failed",
+)
+SPOOL_SET_ASIDE: Final = Metric(
+    PREFIX + "spool_set_aside_total", "counter", "rows", (), "rows of the spool that could not be read back"
+)
+
 WORKER_DEATHS: Final = Metric(
     PREFIX + "worker_deaths_total",
     "counter",
@@ -67,8 +107,9 @@ WORKER_DEATHS: Final = Metric(
 )
 
 METRICS: Final = (
-    REQUESTS, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, MASKED, FAULTS, READING, REQUEST_SECONDS, BODY_BYTES,
-    SINK_SECONDS, SINK_READY, WORKER_DEATHS,
+    REQUESTS, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, READING, REQUEST_SECONDS, BODY_BYTES,
+    SINK_SECONDS, SINK_READY, SPOOL_BYTES, SPOOL_LIMIT, SPOOL_ROWS, SPOOL_OLDEST, SPOOLED, DRAINED, SPOOL_REFUSED,
+    SPOOL_SET_ASIDE, WORKER_DEATHS,
 )  # fmt: skip
 """All of them; docs, dashboards and alerts are checked against these names."""
 
@@ -83,9 +124,24 @@ class CollectorMetrics:
         self.accepted = ACCEPTED.counter(registry)
         self.duplicate = DUPLICATE.counter(registry)
         self.rejected = REJECTED.counter(registry)
+        self.failed = FAILED.counter(registry)
         self.masked = MASKED.counter(registry)
         self.faults = FAULTS.counter(registry)
         self.reading_bytes = READING.gauge(registry)
         self.request_seconds = REQUEST_SECONDS.histogram(registry)
         self.body_bytes = BODY_BYTES.histogram(registry)
         self.sink_write_seconds = SINK_SECONDS.histogram(registry)
+
+
+class SpoolMetrics:
+    """The spool's metrics, registered in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.bytes = SPOOL_BYTES.gauge(registry)
+        self.limit = SPOOL_LIMIT.gauge(registry, together="livemin")
+        self.rows = SPOOL_ROWS.gauge(registry)
+        self.oldest_seconds = SPOOL_OLDEST.gauge(registry, together="livemax")
+        self.spooled = SPOOLED.counter(registry)
+        self.drained = DRAINED.counter(registry)
+        self.refused = SPOOL_REFUSED.counter(registry)
+        self.set_aside = SPOOL_SET_ASIDE.counter(registry)

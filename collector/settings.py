@@ -37,7 +37,9 @@ class Limits(BaseModel):
         default=16 * MIB, ge=1024, description="a body unpacked; counted while unpacking, so a bomb stays small"
     )
     events: int = Field(default=5000, ge=1, description="events a request; about 60 ms of one core")
-    event_bytes: int = Field(default=64 * 1024, ge=256, description="one event's JSON; hundreds are usual")
+    event_bytes: int = Field(
+        default=64 * 1024, ge=256, le=192 * 1024, description="one event's JSON; hundreds are usual"
+    )
     text_chars: int = Field(default=8192, ge=64, description="a URL, title, text or selector; proxies cap URLs there")
     id_chars: int = Field(default=128, ge=36, description="an id; the longest an SDK makes is 56 (ajs-next-...)")
     depth: int = Field(default=32, ge=2, description="objects and arrays within each other, the event itself is 1")
@@ -70,7 +72,10 @@ class CollectorSettings(BaseModel):
         default=64 * MIB, ge=MIB, description="encoded events that wait for the sink; beyond it 503 instead of memory"
     )
     block_bytes: int = Field(
-        default=512 * 1024, ge=1024, description="a block's value; half of Kafka's default limit for a record"
+        default=512 * 1024,
+        ge=1024,
+        le=768 * 1024,
+        description="a block's value; half of Kafka's default limit for a record",
     )
     recent_ids: int = Field(
         default=100_000, ge=2, description="durable events remembered to answer `duplicate`; about 200 bytes each"

@@ -194,7 +194,8 @@ def collector(
 ) -> None:
     """Take events in over Kafka: the production process, started as often as needed behind a load balancer.
 
-    What it answers with 200 is acknowledged by all of Kafka's in-sync copies. A process that dies is started again.
+    What it answers with 200 is acknowledged by all of Kafka's in-sync copies, or, while Kafka is away, fsynced in the
+    spool, which needs a disk that outlives the container (spool.dir). A process that dies is started again.
     Stop it with SIGTERM: requests under way are answered first, for a few seconds at most.
     """
     settings = _settings(settings_file, port=port, admin_port=admin_port)
@@ -329,6 +330,60 @@ def status(*, as_json: AsJson = False, settings_file: SettingsFile = None, data_
 
 
 @app.command()
+def snapshot(
+    folder: Annotated[Path, typer.Argument(file_okay=False, metavar="FOLDER", help="Where the snapshots are kept.")],
+    *,
+    keep: Annotated[int, typer.Option("--keep", metavar="N", min=1, help="Newest snapshots that stay there.")] = 4,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            "--every", metavar="MINUTES", min=0.01, help="Go on, with one every so many minutes; else only one."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    settings_file: SettingsFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Copy the states into a folder, while everything runs, against the total loss of Redis.
+
+    Each partition is copied as it is at one position of its log; `phasewatch restore` and the log from there give the
+    states of now. Keep the folder on another machine than Redis, and the log (log.retention_days) longer than the
+    oldest snapshot you may need.
+    """
+    settings = _settings(settings_file, data_dir=data_dir)
+    from phasewatch.commands.snapshot import run_snapshot  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_snapshot(settings, folder, keep=keep, every_minutes=every, as_json=as_json))
+
+
+@app.command()
+def restore(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, metavar="PATH", help="A snapshot, or a folder of them: then its newest."
+        ),
+    ],
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Throw away the states that there are. Workers may go on running.")
+    ] = False,
+    as_json: AsJson = False,
+    settings_file: SettingsFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Put a snapshot's states into the store; workers fold the log from there, to the states of now.
+
+    Before anything is changed the whole snapshot is checked, and that it fits the log. What was published since the
+    snapshot is published again, with the same bytes under the same ids. docs/recovery.md goes through it.
+    """
+    settings = _settings(settings_file, data_dir=data_dir)
+    from phasewatch.commands.restore import run_restore  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_restore(settings, path, force=force, as_json=as_json))
+
+
+@app.command()
 def doctor(*, as_json: AsJson = False, settings_file: SettingsFile = None, data_dir: DataDir = None) -> None:
     """Look for what is wrong, and say what it means and what to do; nothing is changed.
 
@@ -339,6 +394,93 @@ def doctor(*, as_json: AsJson = False, settings_file: SettingsFile = None, data_
     from phasewatch.commands.doctor import run_doctor  # noqa: PLC0415 - see the module's docstring
 
     raise typer.Exit(run_doctor(settings, as_json=as_json))
+
+
+@app.command("accept-loss")
+def accept_loss(
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0, help="As /readyz and doctor name it.")],
+    *,
+    confirmed: Annotated[bool, typer.Option("--yes", help="Do it; else it is only said what would be lost.")] = False,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Let a partition go on whose next records Kafka has deleted before they were folded.
+
+    Only for that: workers were away longer than log.retention_days, or somebody deleted records. Workers may go on
+    running; the partition is folded again within 15 seconds. docs/kafka.md says what is lost.
+    """
+    settings = _settings(settings_file)
+    from phasewatch.commands.accept_loss import run_accept_loss  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_accept_loss(settings, partition, confirmed=confirmed))
+
+
+@app.command()
+def replay(
+    *,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the states with what the log makes of them; nothing is changed.")
+    ] = False,
+    snapshot: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            exists=True,
+            file_okay=False,
+            metavar="SNAPSHOT",
+            help="Begin with a snapshot's states instead of the log's begin: for a log that no longer has its begin.",
+        ),
+    ] = None,
+    partitions: Annotated[
+        str | None, typer.Option("--partitions", metavar="N,N", help="Only these, such as 1,5. Default: all.")
+    ] = None,
+    max_cpu: Annotated[
+        int,
+        typer.Option("--max-cpu", metavar="PERCENT", min=1, max=100, help="So much of one core at most, on average."),
+    ] = 50,
+    as_json: AsJson = False,
+    settings_file: SettingsFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Fold the log anew beside a running deployment, and compare: each person, and what was derived, byte by byte.
+
+    Exit code 0: equal; 1: something differs, and it says what; 2: the log no longer has its begin, so name a snapshot;
+    3: something does not answer. It needs room in TMPDIR for the states of one partition.
+    """
+    settings = _settings(settings_file, data_dir=data_dir)
+    from phasewatch.commands.replay import run_replay  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(
+        run_replay(
+            settings, verifying=verify, partitions=partitions, snapshot=snapshot, max_cpu=max_cpu, as_json=as_json
+        )
+    )
+
+
+@app.command()
+def balance(
+    *,
+    days: Annotated[
+        int,
+        typer.Option(
+            "--days",
+            metavar="N",
+            min=1,
+            help="Count the log's last N whole days (UTC) and today; above 3, or on a log that is younger, all of it.",
+        ),
+    ] = 1,
+    as_json: AsJson = False,
+    settings_file: SettingsFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Count the log's events again, and compare with what the workers say became of each, by source.
+
+    Works beside running workers and changes nothing; it reads some 100,000 events a second. Exit code 1: events are
+    missing, or were read twice. What browsers numbered and never delivered is estimated.
+    """
+    settings = _settings(settings_file, data_dir=data_dir)
+    from phasewatch.commands.balance import run_balance  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_balance(settings, days=days, as_json=as_json))
 
 
 @app.command("settings")

@@ -26,9 +26,11 @@ from collector.metrics import WORKER_DEATHS
 from collector.sinks.kafka import KafkaSink
 from collector.sinks.kafka_topics import UnfitTopicError
 from collector.sinks.port import SinkUnavailableError
+from collector.sinks.spool_file import PATTERN
 from phasewatch.backend import require_kafka
 from phasewatch.collector_worker import MAX_LINE_BYTES, SERVING
-from phasewatch.errors import FaultError, ServiceAwayError
+from phasewatch.data_dir import spool_dir
+from phasewatch.errors import FaultError, ServiceAwayError, UsageError
 from phasewatch.serving import Servers, listen
 from phasewatch.settings import Settings
 
@@ -44,6 +46,9 @@ STEADY_SECONDS: Final = 10.0
 FIRST_WAIT_SECONDS: Final = 0.2
 LONGEST_WAIT_SECONDS: Final = 30.0
 
+NOTE: Final = "log.json"
+"""What the spool's folder says of the log that its blocks were made for."""
+
 _logger = structlog.get_logger(__name__)
 
 
@@ -55,8 +60,8 @@ def run_collector(settings: Settings, *, workers: int) -> int:
         workers: how many processes share the port.
 
     Raises:
-        UsageError: if no Kafka is set, or a port is taken.
-        ServiceAwayError: if Kafka does not answer at the start; later it is waited for.
+        UsageError: if no Kafka is set, a port is taken, or nothing can be spooled.
+        ServiceAwayError: if Kafka does not answer at the first start; later what comes in is spooled.
         FaultError: if a topic is missing or does not keep the guarantees.
     """
     require_kafka(settings, "collector")
@@ -79,6 +84,7 @@ class _Worker:
         self._streams: tuple[StreamReader, StreamWriter] | None = None
         self._asking = asyncio.Lock()
         self._questions = 0
+        self._note: str | None = None
         self._why = "it is being started"
 
     async def live(self) -> str:
@@ -128,13 +134,18 @@ class _Worker:
         except TimeoutError:
             return f"it has not answered within {ANSWER_SECONDS:g} s: it is overloaded, or stands still"
 
+    async def note(self) -> str | None:
+        """Return what it had to say beside that when it was last asked: that it spools, or nothing."""
+        return self._note if self._streams is not None else None
+
     async def _ask(self, reader: StreamReader, writer: StreamWriter) -> str | None:
         self._questions += 1
         writer.write(b"%d\n" % self._questions)
         while line := await _line(reader):
-            number, _, why = line.decode().rstrip("\n").partition(" ")
-            if number == str(self._questions):  # else the late answer to an earlier question
-                return why or None
+            number, why, note = json.loads(line)
+            if number == self._questions:  # else the late answer to an earlier question
+                self._note = note
+                return None if why is None else str(why)
         return "it has just ended"
 
 
@@ -164,7 +175,7 @@ class _Supervisor:
         """Run until a signal comes."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        await _check_kafka(self._settings)
+        await _check_log(self._settings)
         settings, servers = self._settings, Servers()
         with (
             TemporaryDirectory(prefix="phasewatch-collector-") as metrics_dir,
@@ -174,7 +185,8 @@ class _Supervisor:
             workers = [_Worker(n, settings, listener, Path(metrics_dir)) for n in range(1, self._count + 1)]
             parts = {f"worker {worker.number}": worker.not_ready for worker in workers}
             port = ADMIN_PORT if settings.admin.port is None else settings.admin.port
-            app = AdminApp(self._registry, parts, sink_parts=parts)
+            notes = {f"worker {worker.number}": worker.note for worker in workers}
+            app = AdminApp(self._registry, parts, sink_parts=parts, notes=notes)
             admin = await servers.serve(app, settings.admin.host, port)
             kept = [asyncio.create_task(self._keep(worker)) for worker in workers]
             told = asyncio.create_task(_tell_when_up(workers, listener, admin))
@@ -207,15 +219,54 @@ class _Supervisor:
                 continue
 
 
-async def _check_kafka(settings: Settings) -> None:
-    kafka = settings.kafka
+async def _check_log(settings: Settings) -> None:
+    """Look at Kafka's topics; where Kafka is away, at what was noted of them in the spool's folder.
+
+    A block's partition is decided before Kafka is asked, so a log that was never seen may not be written, nor spooled.
+    """
+    kafka, directory = settings.kafka, spool_dir(settings)
+    log = {"topic_prefix": kafka.topic_prefix, "partitions": settings.log.partitions}
+    known = _read_note(directory)
+    if known not in (None, log) and any(directory.glob(PATTERN)):
+        msg = (
+            f"what is spooled in {directory} belongs to another log ({known}) than the settings name ({log}): set "
+            "kafka.topic_prefix and log.partitions as they were until it is drained, or name another folder (spool.dir)"
+        )
+        raise UsageError(msg)
     try:
         sink = await KafkaSink.open(kafka.brokers, topic_prefix=kafka.topic_prefix, partitions=settings.log.partitions)
     except SinkUnavailableError as error:
-        raise ServiceAwayError(str(error)) from error
+        if known != log:
+            raise ServiceAwayError(str(error)) from error
+        _logger.warning("kafka_away", reason=str(error), meaning="everything is spooled until it answers")
+        return
     except UnfitTopicError as error:
         raise FaultError(str(error)) from error
     await sink.close()
+    _write_note(directory, log)
+
+
+def _read_note(directory: Path) -> dict[str, object] | None:
+    """Return what was noted of the log, None where nothing was, or nothing that can be read."""
+    try:
+        found = json.loads((directory / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write_note(directory: Path, log: dict[str, object]) -> None:
+    beside = directory / f"{NOTE}.new"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(log), encoding="utf-8")
+        beside.replace(directory / NOTE)
+    except OSError as error:
+        msg = (
+            f"the spool's folder {directory} can't be written ({error.strerror}), so nothing could be accepted while "
+            "Kafka is away: make it, or name another one (spool.dir)"
+        )
+        raise UsageError(msg) from error
 
 
 async def _tell_when_up(workers: Sequence[_Worker], listener: socket.socket, admin: str) -> None:

@@ -20,11 +20,13 @@ import uvloop
 from prometheus_client import CollectorRegistry, values
 
 from collector.http import make_app
+from collector.metrics import SpoolMetrics
 from collector.protocol import ingest_protocol
-from collector.sinks.kafka import KafkaSink
-from collector.sinks.port import Sink
+from collector.sinks.kafka import DELIVERY_SECONDS, KafkaSink
+from collector.sinks.spool import Spool, SpoolLimits
+from collector.sinks.spool_sink import LIVE_SECONDS, SpoolingSink
 from phasewatch import logs
-from phasewatch.data_dir import now_ms
+from phasewatch.data_dir import now_ms, spool_dir
 from phasewatch.serving import Servers
 from phasewatch.settings import Settings
 
@@ -45,9 +47,10 @@ async def run(listener: socket.socket, channel: socket.socket) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    kafka = settings.kafka
-    sink = KafkaSink(kafka.brokers, topic_prefix=kafka.topic_prefix, partitions=settings.log.partitions)
-    app = make_app(settings.collector, sink, now_ms, registry=CollectorRegistry())
+    registry = CollectorRegistry()
+    sink = _open_sink(settings, registry)
+    sink.task.add_done_callback(lambda _: stop.set())  # only by a fault: a process that does not drain is started again
+    app = make_app(settings.collector, sink, now_ms, registry=registry)
     servers = Servers()
     await servers.serve_on(app, listener, http=ingest_protocol(app))
     writer.write(SERVING)
@@ -59,12 +62,32 @@ async def run(listener: socket.socket, channel: socket.socket) -> None:
     writer.close()
 
 
-async def _answer(reader: StreamReader, writer: StreamWriter, sink: Sink, stop: asyncio.Event) -> None:
-    """Answer each question, a number, with the number and why nothing can be made durable: nothing if it can."""
+def _open_sink(settings: Settings, registry: CollectorRegistry) -> SpoolingSink:
+    kafka, spool = settings.kafka, settings.spool
+
+    def connection(delivery_seconds: float) -> KafkaSink:
+        return KafkaSink(
+            kafka.brokers,
+            topic_prefix=kafka.topic_prefix,
+            partitions=settings.log.partitions,
+            delivery_seconds=delivery_seconds,
+        )
+
+    limits = SpoolLimits(spool.max_bytes, spool.min_free_bytes)
+    return SpoolingSink(
+        Spool(spool_dir(settings), limits, now_ms, SpoolMetrics(registry)),
+        connection(LIVE_SECONDS),
+        connection(DELIVERY_SECONDS),
+        drain_bytes_per_second=spool.drain_bytes_per_second,
+    )
+
+
+async def _answer(reader: StreamReader, writer: StreamWriter, sink: SpoolingSink, stop: asyncio.Event) -> None:
+    """Answer each question, a number, with a line of JSON: the number, why nothing can be made durable, and a note."""
     try:
         while question := await reader.readline():
-            why = await sink.not_ready()
-            writer.write(b"%b %b\n" % (question.strip(), " ".join((why or "").split()).encode()))
+            found = [int(question), await sink.not_ready(), sink.note()]
+            writer.write(json.dumps(found).encode() + b"\n")
     except ConnectionError:
         pass  # the same as its end
     finally:

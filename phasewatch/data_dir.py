@@ -30,6 +30,11 @@ def store_file(settings: Settings) -> Path:
     return settings.store.data_dir / "states.sqlite"
 
 
+def spool_dir(settings: Settings) -> Path:
+    """Return the folder of the spool."""
+    return settings.store.data_dir / "spool" if settings.spool.dir is None else settings.spool.dir
+
+
 def open_log(settings: Settings) -> SqliteLog:
     """Open the log, creating directory and file where missing."""
     _make_data_dir(settings)

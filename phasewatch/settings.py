@@ -144,6 +144,32 @@ class Collector(CollectorSettings):
     )
 
 
+class Spool(Section):
+    """Where `phasewatch collector` keeps what it accepts while Kafka does not take it."""
+
+    dir: Path | None = Field(
+        default=None,
+        description="Folder on a local disk that outlives the process and the container: what is in it has been "
+        "acknowledged. Unless set `spool` in store.data_dir.",
+    )
+    max_bytes: int = Field(
+        default=4 * 1024**3,
+        ge=16 * 1024**2,
+        description="Of the folder; beyond it 503. About three hours of 1,000 events a second.",
+    )
+    min_free_bytes: int = Field(
+        default=512 * 1024**2,
+        ge=0,
+        description="What the spool leaves free on its disk for everything else there.",
+    )
+    drain_bytes_per_second: int = Field(
+        default=8 * 1024**2,
+        ge=64 * 1024,
+        description="What each process sends to Kafka of what is spooled; about 20,000 events. More would delay what "
+        "comes in.",
+    )
+
+
 class Worker(Section):
     """How the log is folded."""
 
@@ -211,6 +237,7 @@ class Settings(BaseSettings):
     kafka: Kafka = Kafka()
     redis: Redis = Redis()
     log: Log = Log()
+    spool: Spool = Spool()
     store: Store = Store()
     worker: Worker = Worker()
     console: Console = Console()

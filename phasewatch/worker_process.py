@@ -27,13 +27,15 @@ from phasewatch.errors import FaultError
 from phasewatch.serving import Servers
 from phasewatch.settings import Settings
 from processors.adapters.faust.app import WorkerApp
+from processors.adapters.files.snapshots import NOTE as SNAPSHOT
 from processors.adapters.kafka.log import KafkaLog
 from processors.adapters.kafka.publisher import KafkaPublisher
+from processors.adapters.kafka.topic_ids import identify_topic
 from processors.adapters.redis.store import RedisStore
 from processors.engine.metrics import RedisMetrics, WorkerMetrics
 from processors.engine.ports import LogMismatchError, StoreUnavailableError
 from processors.engine.runner import PartitionRunner
-from processors.engine.worker import PartitionWorker, WorkerOptions
+from processors.engine.worker import PartitionWorker, WorkerOptions, log_lacks
 
 __all__ = ["run_worker"]
 
@@ -45,6 +47,9 @@ _LOG_EVERY: Final = 5
 """Watches between two questions to the log."""
 _ANSWER_SECONDS: Final = 3.0
 _RETRY_SECONDS: Final = 2.0
+_TICK_CALM_MS: Final = 30_000
+"""How long after an outage of Kafka nobody leaves a stage for being silent: a collector finds out within 5 s that Kafka
+is back, and then sends of its spool to every partition many times a second (collector/sinks/spool_drain.py)."""
 _SLOTS: Final = 1024
 _GC_THRESHOLD: Final = (100_000, 20, 20)
 """States are made and dropped by the thousand a second, and reference counts free them; looking for cycles among them
@@ -204,6 +209,7 @@ class _Worker:
             deployment=self._settings.deployment.name,
             tick_interval_ms=worker.tick_interval_seconds * 1000,
             tick_settle_ms=worker.tick_settle_ms,
+            tick_calm_ms=_TICK_CALM_MS,
         )
 
         async def acquire() -> PartitionWorker:
@@ -246,9 +252,9 @@ class _Worker:
                 msg = f"the group's consumer has stopped: {app.failure}"
                 raise FaultError(msg) from app.failure
             if looks % _LOG_EVERY == 0:
-                await self._ask(log)
+                await self._ask(app, log)
                 await self._check_name(store)
-            if looks % _HEALTH_EVERY == 0:
+            if looks % _HEALTH_EVERY == 0 or self._why_not_ready["store"] is not None:
                 await self._look_at(store)
             looks += 1
             self._observe(app)
@@ -258,17 +264,37 @@ class _Worker:
             except TimeoutError:
                 continue
 
-    async def _ask(self, log: KafkaLog) -> None:
-        """Ask the log for its bounds: partitions that nothing happens in would not notice that it is away."""
+    async def _ask(self, app: WorkerApp, log: KafkaLog) -> None:
+        """Ask the log for its bounds: partitions that nothing happens in would not notice that it is away, or was cut.
+
+        Raises:
+            FaultError: if the topic was made anew: a worker that starts finds out what the states belong to.
+        """
+        positions = {runner: runner.position for runner in app.runners}  # before, so that the end is never behind them
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                await log.all_bounds()
+                bounds = await log.all_bounds()
+                await self._check_log(log)
         except StoreUnavailableError as error:
             self._why_not_ready["log"] = str(error)
         except TimeoutError:
             self._why_not_ready["log"] = f"Kafka has not answered for {_ANSWER_SECONDS:g} s"
         else:
             self._why_not_ready["log"] = None
+            for runner, position in positions.items():
+                if position is not None and (why := log_lacks(runner.partition, position, *bounds[runner.partition])):
+                    runner.doubt(why)
+
+    async def _check_log(self, log: KafkaLog) -> None:
+        kafka = self._settings.kafka
+        now = await identify_topic(kafka.brokers, events_topic(self._settings))
+        if now.topic_id != log.log_id:
+            msg = (
+                f"topic {events_topic(self._settings)} was made anew: it is {now.topic_id} now, and was {log.log_id}. "
+                "This worker stops, since its states belong to the old one. Bring that back, or restore states that "
+                "match; for a deployment that begins anew take another kafka.topic_prefix and redis.prefix"
+            )
+            raise FaultError(msg)
 
     async def _check_name(self, store: RedisStore) -> None:
         """Raise FaultError where another worker has started under this one's name: they would put each other out."""
@@ -289,6 +315,7 @@ class _Worker:
     async def _look_at(self, store: RedisStore) -> None:
         try:
             health = await store.health()
+            taken_at = await store.note(SNAPSHOT)
         except StoreUnavailableError as error:
             self._why_not_ready["store"] = str(error)
             self._redis.observe(persistent=None, may_evict=None, used_bytes=None, limit_bytes=None)
@@ -300,6 +327,7 @@ class _Worker:
             used_bytes=health.used_memory_bytes,
             limit_bytes=health.maxmemory_bytes,
         )
+        self._redis.observe_snapshot(None if taken_at is None else int(taken_at))
         for fault in health.faults():
             _logger.warning("redis_endangers_states", fault=fault)
 

@@ -10,6 +10,8 @@ from types import SimpleNamespace as Plain
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from msgspec.structs import replace
+
 from collector.wire.block import decode_events
 from collector.wire.event import MONEY_TYPES, Element, Event, Page, dwell_ms, person_key
 from collector.wire.record import HOUR_MS, Record
@@ -123,6 +125,7 @@ class Oracle:  # the fold of one partition; `merged`: anonymous persons on their
 
     def event(self, key: str, event: Event, index: int) -> None:
         p, device, time, fact = self.person(key, index), event.anonymous_id, self.record.time, None
+        event = replace(event, occurred_at=min(event.occurred_at, time))  # [3]
         if (device and event.seq in p.devices.get(device, ())) or (event.trusted, event.id) in self.remembered(p)[0]:
             return
         self.people[key], cause = p, {"kind": "event", "event_id": event.id, "trusted": event.trusted}
@@ -137,7 +140,7 @@ class Oracle:  # the fold of one partition; `merged`: anonymous persons on their
         p.active, p.recorded = max(p.active, event.occurred_at), max(p.recorded, time)
         if device:
             self.see(p, device, set() if event.seq is None else {event.seq})
-        self.count(p, event, min(event.occurred_at, time))
+        self.count(p, event, event.occurred_at)
         self.evaluate(key, time, cause | ({"order_id": fact[0]} if fact else {}), fact)
 
     def count(self, p: Any, event: Event, at: int) -> None:

@@ -22,8 +22,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from collector.sinks.kafka_topics import FOUND, MAX_BATCH_BYTES, UnfitTopicError, check_topics, metadata_request
-from collector.sinks.port import SinkUnavailableError
-from collector.wire.log_file import EVENTS, REJECTED
+from collector.sinks.port import ANY_PARTITION, Failed, SinkUnavailableError, event_row, rejected_row
+from collector.wire.log_file import EVENTS, REJECTED, Row
 from collector.wire.partition import partition_of
 from collector.wire.record import Draft
 
@@ -42,11 +42,14 @@ Lane = tuple[str, int]
 class _Item:
     """One record to be."""
 
+    row: Row
     topic: str
     partition: int
-    key: bytes | None
-    headers: list[tuple[str, bytes]]
-    value: bytes
+
+    @property
+    def lane(self) -> Lane:
+        """Where it goes; the partition is final once its round has begun."""
+        return self.topic, self.partition
 
 
 @dataclass(slots=True)
@@ -54,18 +57,20 @@ class _Write:
     """What one caller waits for."""
 
     items: list[_Item]
+    failed: Failed
     done: asyncio.Future[None]
 
-    def finish(self, failures: dict[Lane, Exception]) -> None:
-        """Tell the caller: failed if anything of it did."""
-        if self.done.done():  # the caller was cancelled meanwhile
-            return
-        lanes = ((item.topic, item.partition) for item in self.items)
-        error = next((failures[lane] for lane in lanes if lane in failures), None)
-        if error is None:
+    def hand_back(self, failures: dict[Lane, Exception]) -> None:
+        """Hand back what failed, and keep the rest."""
+        back = [item for item in self.items if item.lane in failures]
+        if back and not self.done.done():  # else the caller was cancelled meanwhile
+            self.items = [item for item in self.items if item.lane not in failures]
+            self.failed([item.row for item in back], failures[back[0].lane])
+
+    def finish(self) -> None:
+        """Tell the caller that nothing waits any more."""
+        if not self.done.done():
             self.done.set_result(None)
-        else:
-            self.done.set_exception(error)
 
 
 @dataclass(slots=True)
@@ -141,22 +146,39 @@ class KafkaSink:
         Raises:
             SinkUnavailableError: if that was not achieved in time; a part may be durable all the same.
         """
-        await self._put([_Item(self._events, place, None, draft.headers(), draft.value) for place, draft in blocks])
+        await self._write([event_row(place, draft) for place, draft in blocks])
 
     async def write_rejected(self, rejected: Sequence[tuple[str, bytes]]) -> None:
         """Append (write key's name, JSON) pairs to topic `rejected`; raises as `write`."""
-        await self._put([_Item(self._rejected, -1, name.encode(), [], value) for name, value in rejected])
+        await self._write([rejected_row(name, value) for name, value in rejected])
 
-    async def _put(self, items: list[_Item]) -> None:
+    async def _write(self, rows: Sequence[Row]) -> None:
+        errors: list[Exception] = []
+        await self.send(rows, lambda _, error: errors.append(error))
+        if errors:
+            raise errors[0]
+
+    def send(self, rows: Sequence[Row], failed: Failed) -> asyncio.Future[None]:
+        """Take over rows at once, behind all that were taken before; the future is done when nothing waits any more.
+
+        Args:
+            rows: of the topics of `collector.wire.log_file`, without the prefix.
+            failed: called with the rows that were not acknowledged and why, before anything later is sent; so whoever
+                keeps them keeps their order. It must not raise.
+
+        Raises:
+            SinkUnavailableError: if the sink is closed.
+        """
         if self._closed:
             msg = "the connection to Kafka is closed: the process is stopping"
             raise SinkUnavailableError(msg)
         loop = asyncio.get_running_loop()
-        write = _Write(items, loop.create_future())
+        names = {EVENTS: self._events, REJECTED: self._rejected}
+        write = _Write([_Item(row, names[row.topic], row.partition) for row in rows], failed, loop.create_future())
         self._waiting.append(write)
         if self._rounds is None:
             self._rounds = loop.create_task(self._run())
-        await write.done
+        return write.done
 
     # Rounds
 
@@ -169,14 +191,26 @@ class KafkaSink:
                 self._health.began = loop.time()
                 deadline = loop.time() + self._delivery_seconds
                 failures = await self._round(writes, deadline)
+                if failures:
+                    self._hand_back(writes, failures)
                 self._note(failures)
-                if failures and loop.time() >= deadline:  # what waits for the same partitions would wait in vain
-                    writes += [write for write in self._waiting if _lanes([write]) & failures.keys()]
-                    self._waiting = [write for write in self._waiting if not _lanes([write]) & failures.keys()]
                 for write in writes:
-                    write.finish(failures)
+                    write.finish()
         finally:
             self._rounds = None
+
+    def _hand_back(self, writes: Sequence[_Write], failures: dict[Lane, Exception]) -> None:
+        """Hand back what failed, and what waits behind it: it may not overtake, and would wait in vain."""
+        if self._producer is None:  # there is no connection, and nobody else would get one
+            error = next(iter(failures.values()))
+            failures = dict.fromkeys(_lanes(self._waiting), error) | failures
+        for write in writes:
+            write.hand_back(failures)
+        for write in self._waiting:
+            write.hand_back(failures)
+            if not write.items:
+                write.finish()
+        self._waiting = [write for write in self._waiting if write.items]
 
     async def _round(self, writes: Sequence[_Write], deadline: float) -> dict[Lane, Exception]:
         """Send everything and return what failed, by topic and partition."""
@@ -216,13 +250,13 @@ class KafkaSink:
 
     def _batches(self, producer: AIOKafkaProducer, writes: Iterable[_Write]) -> dict[Lane, list[Any]]:
         """Return each partition's batches, in order."""
-        rejected = producer.client.cluster.partitions_for_topic(self._rejected) or {0}
+        places = len(producer.client.cluster.partitions_for_topic(self._rejected) or {0})
         batches: dict[Lane, list[Any]] = {}
         for write in writes:
             for item in write.items:
-                if item.partition < 0:
-                    item.partition = partition_of((item.key or b"").decode(), len(rejected))
-                lane = batches.setdefault((item.topic, item.partition), [])
+                if item.partition == ANY_PARTITION:
+                    item.partition = partition_of((item.row.key or b"").decode(), places)
+                lane = batches.setdefault(item.lane, [])
                 if not lane or not _add(lane[-1], item):
                     lane.append(producer.create_batch())
                     _add(lane[-1], item)
@@ -329,6 +363,14 @@ class KafkaSink:
             return f"fewer than {self._min_insync} copies in sync: {_some(few)}; see which brokers are down"
         return None
 
+    async def abandon(self) -> None:
+        """Close without waiting for what is under way, whose futures are never done."""
+        if self._rounds is not None:
+            self._rounds.cancel()
+            await asyncio.wait([self._rounds])
+        self._waiting = []
+        await self.close()
+
     async def close(self) -> None:
         """Finish what was accepted, then close the connections; takes at most about twice `delivery_seconds`."""
         self._closed = True
@@ -376,11 +418,12 @@ async def _wave(
 
 def _add(batch: Any, item: _Item) -> bool:  # noqa: ANN401 - aiokafka's BatchBuilder, which has no public name
     """Append a record; return False where it no longer fits."""
-    return batch.append(timestamp=None, key=item.key, value=item.value, headers=item.headers) is not None
+    row = item.row
+    return batch.append(timestamp=None, key=row.key, value=row.value, headers=list(row.headers)) is not None
 
 
 def _lanes(writes: Iterable[_Write]) -> set[Lane]:
-    return {(item.topic, item.partition) for write in writes for item in write.items}
+    return {item.lane for write in writes for item in write.items}
 
 
 def _some(names: Sequence[str]) -> str:

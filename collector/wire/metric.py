@@ -26,9 +26,11 @@ class Metric:
         """Register it as a counter."""
         return Counter(self.full_name, self.meaning, self.labels, registry=registry)
 
-    def gauge(self, registry: CollectorRegistry) -> Gauge:
-        """Register it as a gauge; of several processes that are shown together, those alive are summed."""
-        return Gauge(self.full_name, self.meaning, self.labels, registry=registry, multiprocess_mode="livesum")
+    def gauge(
+        self, registry: CollectorRegistry, *, together: Literal["livesum", "livemin", "livemax"] = "livesum"
+    ) -> Gauge:
+        """Register it as a gauge; of several processes that are shown together, those alive are summed, or as said."""
+        return Gauge(self.full_name, self.meaning, self.labels, registry=registry, multiprocess_mode=together)
 
     def histogram(self, registry: CollectorRegistry) -> Histogram:
         """Register it as a histogram."""

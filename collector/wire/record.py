@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -9,6 +10,8 @@ from typing import Final
 HOUR_MS: Final = 3_600_000
 SCHEMA: Final = 1
 """Version of the records' layout, in the header `schema`."""
+_MOST: Final = 1 << 53
+"""Numbers in headers are below it: what a state, a metric and JSON carry whole (RFC 8259, section 6)."""
 
 
 class Kind(StrEnum):
@@ -92,26 +95,33 @@ class NewerSchemaError(UnreadableRecordError):
     """A record that a newer program has written: wait for the upgrade, never go past it."""
 
 
-def read_headers(headers: list[tuple[str, bytes]], value: bytes) -> Draft:
+def read_headers(headers: Sequence[tuple[str, bytes | None]], value: bytes) -> Draft:
     """Return the draft that headers and value stand for.
 
     Raises:
+        NewerSchemaError: if a newer program has written the record.
         UnreadableRecordError: if `kind`, `schema`, `count` or `clock` is missing or makes no sense.
     """
-    found = dict(headers)
+    found = {name: said for name, said in headers if said is not None}  # Kafka lets a header have no value
     try:
         if int(found["schema"]) > SCHEMA:
             msg = f"schema {int(found['schema'])} is newer than {SCHEMA}, the newest known here: upgrade this program"
             raise NewerSchemaError(msg)
+        clock, count = int(found["clock"]), int(found["count"])
+        if not (0 <= clock < _MOST and 0 <= count < _MOST):
+            msg = "headers of a record of topic events: clock or count is out of range"
+            raise UnreadableRecordError(msg)  # noqa: TRY301 - as above, in the place where it is found
         return Draft(
             kind=Kind(found["kind"].decode()),
-            clock=int(found["clock"]),
+            clock=clock,
             value=value,
-            count=int(found["count"]),
+            count=count,
             imported=found.get("import") == b"1",
             source=found["source"].decode() if "source" in found else None,
             person=found["person"].decode() if "person" in found else None,
         )
+    except UnreadableRecordError:  # said already
+        raise
     except (KeyError, ValueError) as error:
         msg = f"headers of a record of topic events: {error!r}"
         raise UnreadableRecordError(msg) from error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.models import units
 
-from deploy.grafana.panels import Panel, Row, line, number, quantiles, rate
+from deploy.grafana.panels import Panel, Row, line, number, quantiles, rate, tallied
 
 
 def detection_rows() -> Sequence[Row]:
@@ -178,26 +178,45 @@ def detection_redis() -> Sequence[Panel]:
             "What Redis uses, and its maxmemory.",
             {"used": "max(phasewatch_redis_used_bytes)", "limit": "max(phasewatch_redis_limit_bytes > 0)"},
         ),
+        number(
+            "Age of the newest snapshot",
+            units.Seconds,
+            "What would have to be folded again after a loss of Redis; nothing where none is taken.",
+            "time() - max(phasewatch_redis_snapshot_timestamp_seconds)",
+            alert="SnapshotOld",
+        ),
     )
 
 
 def detection_balance() -> Sequence[Panel]:
     """Return whether what came in was folded, and what the fold could not use."""
-    accepted = "sum(increase(phasewatch_collector_events_accepted_total[1h]))"
-    folded = "sum(increase(phasewatch_worker_events_folded_total[1h]))"
-    repeated = "sum(increase(phasewatch_worker_events_repeated_total[1h]))"
+    accepted = "sum by (source) (increase(phasewatch_collector_events_accepted_total[1h]))"
+    read = tallied("read", hours=1)
     return (
-        line(
-            "Accepted and folded in an hour",
+        number(
+            "Ended nowhere",
             units.Short,
-            "The two are equal but for what is on its way. Imported history is folded and was never accepted.",
-            {"accepted": accepted, "folded and repeats": f"{folded} + {repeated}"},
+            "Events that were read and neither folded, nor dropped as repeats, nor sent on to a user: a bug of ours.",
+            "sum(phasewatch_worker_unaccounted_events)",
+            alert="EventsUnaccounted",
+        ),
+        number(
+            "Events set aside",
+            units.Short,
+            "In records that could not be read, since the states began: what can be read of them stands in a topic.",
+            "sum(phasewatch_worker_set_aside_events)",
         ),
         line(
-            "Accepted and not folded, share of an hour",
+            "Accepted and read in an hour",
+            units.Short,
+            "The two are equal but for what is on its way. Imported history is read and was never accepted.",
+            {"{{source}} accepted": accepted, "{{source}} read": read},
+        ),
+        line(
+            "Accepted and not read, share of an hour",
             units.PercentUnit,
-            "Below zero while the workers catch up or history is imported.",
-            {"missing": f"1 - ({folded} + {repeated}) / {accepted}"},
+            "Below zero while the workers catch up or a spool drains.",
+            {"{{source}}": f"1 - ({read} or 0 * {accepted}) / {accepted}"},
             alert="Imbalance",
         ),
         line(

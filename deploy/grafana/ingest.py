@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.models import units
 
-from deploy.grafana.panels import Panel, Row, line, number, quantiles, rate
+from deploy.grafana.panels import Panel, Row, grown, line, number, quantiles, rate, tallied
 
 
 def ingest_rows() -> Sequence[Row]:
@@ -54,6 +54,8 @@ def ingest_rows() -> Sequence[Row]:
                 ),
             ),
         ),
+        ("Does it add up?", ingest_balance()),
+        ("Does it reach Kafka?", ingest_spool()),
         ("How long does it take, and where?", ingest_times()),
         (
             "What else comes in?",
@@ -132,6 +134,69 @@ def ingest_now() -> Sequence[Panel]:
             "Collectors that Prometheus cannot reach.",
             'sum(1 - up{job="phasewatch-collector"})',
             alert="InstanceDown",
+        ),
+    )
+
+
+def ingest_balance() -> Sequence[Panel]:
+    """Return what became of all that was received, and what seems never to have come."""
+    events = "phasewatch_collector_events"
+    undelivered = grown("phasewatch_worker_undelivered_events", hours=24)
+    numbered = f"({tallied('folded', hours=24)} - {tallied('unnumbered', hours=24)})"
+    return (
+        line(
+            "What became of what was received",
+            units.EventsPerSecond,
+            "Adds up to all that was received. Failed: read and answered 503; their client is to send them again.",
+            {fate: rate(f"{events}_{fate}_total") for fate in ("accepted", "duplicate", "rejected", "failed")},
+            stacked=True,
+        ),
+        line(
+            "Never delivered in a day (estimate)",
+            units.PercentUnit,
+            "Share of the numbered events that left a gap in their browser's numbers. Compare sources and weeks, not "
+            "single events: docs/adr/0011-what-is-tallied.md says what it sees too much and too little.",
+            {"{{source}}": f"{undelivered} / ({numbered} + {undelivered} > 0)"},
+        ),
+    )
+
+
+def ingest_spool() -> Sequence[Panel]:
+    """Return what is accepted and not yet in Kafka."""
+    return (
+        line(
+            "Oldest in the spool",
+            units.Seconds,
+            "How long what was accepted has waited for Kafka; nothing waits where Kafka takes all.",
+            {"{{instance}}": "max by (instance) (phasewatch_collector_spool_oldest_seconds)"},
+            alert="CollectorSpooling",
+        ),
+        line(
+            "Room taken in the spool",
+            units.PercentUnit,
+            "Once it is full, events are answered with 503.",
+            {
+                "{{instance}}": "max by (instance) (phasewatch_collector_spool_bytes"
+                " / phasewatch_collector_spool_limit_bytes)"
+            },
+            alert="SpoolNearlyFull",
+        ),
+        line(
+            "Into the spool, and out of it",
+            units.RowsPerSecond,
+            "Blocks that Kafka did not take, those that it took later, and writes for which there was no room either.",
+            {
+                "in": rate("phasewatch_collector_spool_written_total"),
+                "out": rate("phasewatch_collector_spool_drained_total"),
+                "refused: {{reason}}": rate("phasewatch_collector_spool_refused_total", "reason"),
+            },
+        ),
+        number(
+            "Damaged in the spool, in an hour",
+            units.Short,
+            "Blocks that could not be read back; they are in files that end in .set-aside.",
+            "sum(increase(phasewatch_collector_spool_set_aside_total[1h]))",
+            alert="SpoolDamaged",
         ),
     )
 

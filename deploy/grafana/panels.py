@@ -136,6 +136,17 @@ def rate(metric: str, *by: str, where: str = "") -> str:
     return f"sum{grouped} (rate({metric}{where}[$__rate_interval]))"
 
 
+def tallied(fate: str, *, hours: int) -> str:
+    """Return by source what became so of events within the last hours, from the tallies of all workers."""
+    return grown(f'phasewatch_worker_tallied_events{{fate="{fate}"}}', hours=hours)
+
+
+def grown(gauge: str, *, hours: int) -> str:
+    """Return by source what a gauge that only grows with time has grown by, the sum over all workers."""
+    now = f"sum by (source) ({gauge})"
+    return f"({now} - (sum by (source) ({gauge} offset {hours}h) or 0 * {now}))"
+
+
 def quantiles(histogram: str, *, where: str = "") -> Queries:
     """Return a histogram's median and 99th percentile over all processes."""
     return {

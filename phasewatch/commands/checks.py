@@ -6,18 +6,24 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
+from collector.sinks.spool_file import Found
 from collector.wire.record import Record
-from phasewatch.settings import Settings, is_loopback
+from phasewatch.settings import Settings, Spool, is_loopback
 from processors.adapters.kafka.group import Member
 from processors.adapters.kafka.topics import Finding
 from processors.adapters.redis.health import RedisHealth
 from processors.engine.ports import Unreadable
 from processors.engine.state import PartitionState, Position
+from processors.engine.worker import log_lacks
 
 CLOCKS_MS: Final = 2_000
 """How far two clocks may be apart: far more than NTP leaves, less than any wait that goes by them (tick_settle_ms)."""
+SNAPSHOT_OLD_MS: Final = 86_400_000
+"""From which on a snapshot is too old, as in the alert SnapshotOld."""
 LATE_MS: Final = 60_000
 """From which on waiting is a fault, as in the alerts WorkerBehind and PersonOverdue."""
+NEARLY_FULL: Final = 0.7
+"""Of the spool's room, as in the alert SpoolNearlyFull."""
 LEAST_FREE_BYTES: Final = 500_000_000
 """Of the disk of an embedded deployment: room for the hours until somebody has made more."""
 
@@ -162,13 +168,9 @@ def check_positions(states: Sequence[States], records: Sequence[Records]) -> lis
     """Tell where the log no longer has, does not yet have, or has another record than what was folded."""
     found = []
     for held, log in zip(states, records, strict=True):
-        if not log.first <= held.position <= log.end:
-            found.append(
-                f"partition {held.partition} of the log holds offsets {log.first} to {log.end}, but its states stand "
-                f"at {held.position}: records are missing, nobody folds it. Bring the log back, or restore states that "
-                "match it"
-            )
-        elif isinstance(log.folded, Record) and held.state is not None and held.state.appended:
+        if lacking := log_lacks(held.partition, held.position, log.first, log.end):
+            found.append(f"{lacking}. Until then nobody folds it")
+        elif log.folded is not None and held.state is not None and held.state.appended:
             if log.folded.append_time == held.state.appended:
                 continue
             found.append(
@@ -303,6 +305,27 @@ def check_log_clock(records: Sequence[Records], now: int) -> Check:
     return Check("clocks", "fault", text)
 
 
+def check_snapshot(taken_at: int | None, now: int, retention_days: int) -> Check:
+    """Tell how old the newest snapshot of the states is, UTC ms; None: none is known."""
+    if taken_at is None:
+        text = "none is known. After a total loss of Redis all of the log would have to be folded: see docs/recovery.md"
+        return Check("snapshot", "ok", text)
+    age = now - taken_at
+    if age > retention_days * 86_400_000:
+        text = (
+            f"the newest was begun {_seconds(age)} ago, and the log keeps {retention_days} days: what followed it is "
+            "gone, so that it can't be restored. Take one now with `phasewatch snapshot`"
+        )
+        return Check("snapshot", "fault", text)
+    if age > SNAPSHOT_OLD_MS:
+        text = (
+            f"the newest was begun {_seconds(age)} ago: the older it is, the longer workers fold once Redis is lost. "
+            "See why `phasewatch snapshot` does not run"
+        )
+        return Check("snapshot", "fault", text)
+    return Check("snapshot", "ok", f"the newest was begun {_seconds(age)} ago")
+
+
 def check_free(free_bytes: int) -> Check:
     """Tell whether the disk of an embedded deployment has room."""
     if free_bytes >= LEAST_FREE_BYTES:
@@ -312,6 +335,39 @@ def check_free(free_bytes: int) -> Check:
         "room, or lower log.retention_days"
     )
     return Check("data", "fault", text)
+
+
+def check_spool(found: Sequence[Found], free_bytes: int, settings: Spool, now: int) -> list[Check]:
+    """Tell what waits in the spool of this machine, for how long, and whether it could take more.
+
+    Args:
+        found: its files.
+        free_bytes: of its disk.
+        settings: of the spool.
+        now: UTC milliseconds.
+    """
+    faults = [f"{one.path}: {one.fault}. Save it, then see the runbook SpoolDamaged" for one in found if one.fault]
+    orphans = [one for one in found if one.rows and not one.held]
+    if orphans:
+        faults.append(
+            f"{len(orphans)} files with {sum(one.rows for one in orphans):,} blocks are nobody's: what is in them was "
+            "acknowledged and counts for nobody until a collector runs over this folder. Start one"
+        )
+    taken = sum(one.bytes for one in found)
+    if taken > NEARLY_FULL * settings.max_bytes or free_bytes < settings.min_free_bytes:
+        faults.append(
+            f"{taken:,} of {settings.max_bytes:,} bytes are taken (spool.max_bytes), {free_bytes:,} are free on its "
+            f"disk (spool.min_free_bytes = {settings.min_free_bytes:,}): events are refused once there is no more. "
+            "Bring Kafka back, or make room"
+        )
+    oldest = min((one.oldest for one in found if one.oldest is not None), default=now)
+    if now - oldest > LATE_MS:
+        faults.append(
+            f"its oldest block has waited for Kafka for {_seconds(now - oldest)}: messages come late, nothing is lost. "
+            "See the lines kafka and topics, and /readyz of the collectors"
+        )
+    rows = sum(one.rows for one in found)
+    return _faults("spool", faults, f"{rows:,} blocks wait in it" if rows else "nothing waits in it on this machine")
 
 
 def _faults(name: str, found: Sequence[str], fine: str) -> list[Check]:

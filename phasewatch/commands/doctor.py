@@ -13,14 +13,16 @@ from typing import Final, TypeVar
 
 from rich.console import Console
 
+from collector.sinks.spool_file import look_around
 from collector.wire.record import Record
 from phasewatch.backend import group_of, open_kafka_log, open_redis_store
 from phasewatch.commands import checks
 from phasewatch.commands.checks import Check, Records, States
 from phasewatch.commands.topics import wanted_topics
-from phasewatch.data_dir import now_ms, open_log, open_store, require_data, store_file, worker_lock
+from phasewatch.data_dir import now_ms, open_log, open_store, require_data, spool_dir, store_file, worker_lock
 from phasewatch.errors import ServiceAwayError, UsageError
 from phasewatch.settings import Settings
+from processors.adapters.files.snapshots import NOTE as SNAPSHOT
 from processors.adapters.kafka.group import group_members
 from processors.adapters.kafka.log import KafkaLog
 from processors.adapters.kafka.topics import RefusedError, TopicAdmin
@@ -52,7 +54,7 @@ def run_doctor(settings: Settings, *, as_json: bool) -> int:
 
 
 async def _production(settings: Settings) -> list[Check]:
-    found = checks.check_settings(settings)
+    found = checks.check_settings(settings) + _look_at_spool(settings)
     async with AsyncExitStack() as stack:
         seen, there = await _look_at_kafka(settings)
         found += seen
@@ -68,7 +70,7 @@ async def _production(settings: Settings) -> list[Check]:
                 found.append(Check("kafka", "away", str(error)))
         store = open_redis_store(settings)
         stack.push_async_callback(store.close)
-        seen, there = await _look_at_redis(store)
+        seen, there = await _look_at_redis(store, settings.log.retention_days)
         return found + seen + await _look_inside(log, store if there else None, running=running)
 
 
@@ -97,14 +99,20 @@ async def _look_at_workers(settings: Settings, partitions: int) -> tuple[list[Ch
     return [checks.check_workers(members, partitions, group)], bool(members)
 
 
-async def _look_at_redis(store: RedisStore) -> tuple[list[Check], bool]:
-    """Return what is to be said of Redis and its clock, and whether it answers."""
+async def _look_at_redis(store: RedisStore, retention_days: int) -> tuple[list[Check], bool]:
+    """Return what is to be said of Redis, its clock and the snapshots of it, and whether it answers."""
     before = now_ms()
     try:
         health = await store.health()
+        after = now_ms()
+        taken_at = await store.note(SNAPSHOT)
     except StoreUnavailableError as error:
         return [Check("redis", "away", str(error))], False
-    return [*checks.check_redis(health), checks.check_redis_clock(health.time_ms, before, now_ms())], True
+    return [
+        *checks.check_redis(health),
+        checks.check_redis_clock(health.time_ms, before, after),
+        checks.check_snapshot(None if taken_at is None else int(taken_at), after, retention_days),
+    ], True
 
 
 async def _embedded(settings: Settings) -> list[Check]:
@@ -127,6 +135,17 @@ async def _embedded(settings: Settings) -> list[Check]:
             return [*found, Check("log", "fault", text)]
         seen, running = _look_at_lock(settings)
         return [*found, seen, *await _look_inside(log, store, running=running)]
+
+
+def _look_at_spool(settings: Settings) -> list[Check]:
+    directory = spool_dir(settings)
+    if not directory.exists():
+        return [Check("spool", "ok", f"there is none on this machine: no collector has run over {directory}")]
+    try:
+        free_bytes = shutil.disk_usage(directory).free
+        return checks.check_spool(look_around(directory), free_bytes, settings.spool, now_ms())
+    except OSError as error:
+        return [Check("spool", "unknown", f"{directory} can't be looked at ({error.strerror})")]
 
 
 def _look_at_disk(settings: Settings) -> list[Check]:

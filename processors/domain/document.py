@@ -28,7 +28,8 @@ FOLD: Final = 1
 
 NEWER_FOLD: Final = f"asks for newer rules than {FOLD}, the newest known to this program: install a newer release"
 
-MAX_DOCUMENT_CHARS: Final = 256 * 1024
+MAX_DOCUMENT_BYTES: Final = 256 * 1024
+"""In UTF-8. As JSON it may be twice as long, and has to fit into one record of each partition."""
 MAX_BEHAVIOURS: Final = 200
 MAX_CATEGORIES: Final = 200
 MAX_TEXT_CHARS: Final = 1000
@@ -54,8 +55,8 @@ def parse(text: str) -> Definitions:
     Raises:
         DefinitionsError: with every problem and its position.
     """
-    if len(text) > MAX_DOCUMENT_CHARS:
-        raise DefinitionsError([Problem(1, 1, "document", f"is longer than {MAX_DOCUMENT_CHARS} characters")])
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_DOCUMENT_BYTES:
+        raise DefinitionsError([Problem(1, 1, "document", f"is longer than {MAX_DOCUMENT_BYTES} bytes")])
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # no TOML; or a number too long, or nesting too deep, for Python

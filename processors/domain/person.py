@@ -25,15 +25,24 @@ class Device:
         """Return whether number `seq` was folded before."""
         return seq <= self.high and seq not in self.gaps
 
-    def number(self, seq: int, most_gaps: int) -> None:
-        """Note that number `seq` is folded; beyond `most_gaps` gaps the oldest counts as filled."""
+    def number(self, seq: int, most_gaps: int) -> int:
+        """Note that number `seq` is folded; beyond `most_gaps` gaps the oldest counts as filled.
+
+        Returns:
+            How many more numbers are missing than before. Those below the device's first one are not counted, neither
+            when they are found missing nor when they come: most of them are in another person's state.
+        """
         if seq > self.high:
-            if seq > self.high + 1:
-                self.gaps.extend(range(max(self.high + 1, seq - most_gaps), seq))
+            known, missing = self.high >= 0, min(seq - self.high - 1, most_gaps)
+            if missing:
+                self.gaps.extend(range(seq - missing, seq))
                 del self.gaps[:-most_gaps]
             self.high = seq
-        else:
-            self.gaps.remove(seq)
+            return missing if known else 0
+        at = self.gaps.index(seq)
+        before_first = seq - self.gaps[0] == at and (self.gaps[0] == 0 or len(self.gaps) > most_gaps // 2)
+        del self.gaps[at]
+        return 0 if before_first else -1
 
     def unite(self, other: Device, most_gaps: int) -> None:
         """Add the numbers that the same device has used elsewhere: seen is what either side has seen."""

@@ -11,6 +11,7 @@ from processors.domain.money import Ledger
 from processors.domain.person import Device, Link, Person, Told
 from processors.domain.remembered import forget_before
 from processors.engine.state import PartitionState, Position
+from processors.engine.tallies import Tallies
 
 _STAGES: Final = ("prospect", "decision", "holding", "post_redemption", "dormant")
 _NUMBER: Final = {stage: number for number, stage in enumerate(_STAGES)}
@@ -125,6 +126,8 @@ class _State(msgspec.Struct, array_like=True):
     sweep_floor: int
     outputs: int
     appended: int
+    tallies: Tallies | None = None
+    """None in states of before there were any."""
 
 
 _state_decoder = msgspec.msgpack.Decoder(_State)
@@ -137,7 +140,7 @@ def encode_state(state: PartitionState) -> bytes:
         _State(
             *state.position, state.tau, state.live, state.definitions, state.document, state.published, state.tiers,
             names, state.heard, state.stages, state.sweep, state.sweep_floor,
-            state.outputs, state.appended,
+            state.outputs, state.appended, state.tallies,
         )
     )  # fmt: skip
 
@@ -148,4 +151,5 @@ def decode_state(partition: int, partitions: int, value: bytes) -> PartitionStat
     return PartitionState(
         partition, partitions, Position(s.offset, s.cursor), s.tau, s.live, s.definitions, s.document, s.published,
         s.tiers, Names(*s.names), s.heard, s.stages, s.sweep, s.sweep_floor, s.outputs, s.appended,
+        Tallies(begin=s.offset) if s.tallies is None else s.tallies,
     )  # fmt: skip

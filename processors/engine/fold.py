@@ -23,9 +23,6 @@ from processors.engine.outputs import EVENTS, SET_ASIDE, Output
 from processors.engine.state import PartitionState, Position
 from processors.wire import STAGE_CHANGES, STAGES, Cause, StageChange, change_headers, encode_change
 
-LIVE_WITHIN_MS: Final = 120_000
-"""A block appended within 2 minutes of its clock is live (architecture, section 4)."""
-
 SET_ASIDE_BYTES: Final = 512 * 1024
 """So much of a record that can't be read is kept: a whole one need not fit into a topic again."""
 
@@ -54,6 +51,7 @@ class PartitionFold:
         self._due: list[tuple[int, str]] = []
         self._derived = 0
         self._hour = 0
+        self._folded = self._repeated = self._sent_on = self._unnumbered = 0
         self._forward: tuple[str, list[bytes]] | None = None
 
     def start_unit(self) -> None:
@@ -100,11 +98,12 @@ class PartitionFold:
         self.state.tau = max(self.state.tau, record.time)
         self._hour = self.state.tau // HOUR_MS
         self._derived = 0
+        self._mark_day(record)
         draft = record.draft
         if draft.source is None or self._is_news(draft.source):
             match draft.kind:
                 case Kind.EVENTS:
-                    self.state.live = not draft.imported and record.append_time - draft.clock <= LIVE_WITHIN_MS
+                    self.state.live = not draft.imported
                     self._events(record, events or [])
                 case Kind.FORWARD:
                     self._forwarded(record, events or [])
@@ -123,6 +122,11 @@ class PartitionFold:
         self.state.position = Position(record.offset + 1)
         self.state.appended = record.append_time
 
+    def _mark_day(self, record: Record) -> None:
+        tallies, day = self.state.tallies, self.state.tau // DAY_MS
+        if not tallies.marks or tallies.marks[-1].day < day:
+            tallies.mark(day, record.offset)
+
     def _is_news(self, source: str) -> bool:
         place, index = source.split("/")
         partition, offset = place.split("-")
@@ -133,9 +137,11 @@ class PartitionFold:
         return True
 
     def _events(self, record: Record, events: list[Event]) -> None:
-        links = self.links
-        self.counts["folded"] += len(events)
+        links, start, source = self.links, 0, events[0].source if events else ""
         for index, event in enumerate(events):
+            if event.source != source:
+                self._tally(source, index - start, record)
+                start, source = index, event.source
             anonymous_id = event.anonymous_id
             if event.user_id is None:
                 link = links.get(f"l:{anonymous_id}") if links else None
@@ -153,30 +159,56 @@ class PartitionFold:
                 person = self._event(f"u:{event.user_id}", event, index, record)
                 if person is not None and anonymous_id is not None:
                     self._ask_for(person, anonymous_id, event.user_id, record)
+        self._tally(source, len(events) - start, record)
         self._flush_forward(record)
 
     def _forwarded(self, record: Record, events: list[Event]) -> None:
-        key = record.draft.person or ""
-        self.counts["folded"] += len(events)
+        key, start, source = record.draft.person or "", 0, events[0].source if events else ""
         for index, event in enumerate(events):
+            if event.source != source:
+                self._tally(source, index - start, record)
+                start, source = index, event.source
             self._event(key, event, index, record)
+        self._tally(source, len(events) - start, record)
+
+    def _tally(self, source: str, events: int, record: Record) -> None:
+        """Count the last events, all of one source, and what became of each; what ended nowhere shows in the sums."""
+        if not events:
+            return
+        tally, counts = self.state.tallies.of(source), self.counts
+        if record.draft.source is None:
+            tally.read += events
+        else:
+            tally.sent_here += events
+        tally.folded += self._folded
+        tally.repeated += self._repeated
+        tally.sent_on += self._sent_on
+        tally.unnumbered += self._unnumbered
+        tally.undelivered += self.book.undelivered
+        counts["folded"] += self._folded
+        counts["repeated"] += self._repeated
+        self._folded = self._repeated = self._sent_on = self._unnumbered = self.book.undelivered = 0
 
     def _event(self, key: str, event: Event, index: int, record: Record) -> Person | None:
         """Fold an event into the person `key`; return the person, or None where the event is a repeat."""
         book, tau, hour = self.book, self.state.tau, self._hour
+        event.occurred_at = min(event.occurred_at, record.time)  # a clock was ahead (ADR 0001, item 3)
         person = self.people.get(key)
         if person is None:
             person = self._born(key, record.offset, index)
         if person.scored != hour:
             book.refresh(person, hour)
+            self.touched.add(key)  # also where a repeat follows: else what is stored would tell how commits were cut
         outcome = book.add(person, event, record.time, tau, hour)
         if outcome == REPEATED:
-            self.counts["repeated"] += 1
-            self.counts["folded"] -= 1
+            self._repeated += 1
             return None
+        self._folded += 1
         self.touched.add(key)
-        if event.seq is None and tau - event.occurred_at > DAY_MS:
-            self.counts["beyond"] += 1
+        if event.seq is None:
+            self._unnumbered += 1
+            if tau - event.occurred_at > DAY_MS:
+                self.counts["beyond"] += 1
         if outcome != SETTLED:
             self._unsettled(person, event, record, hour, money=outcome == MONEY and key[0] == "u")
         return person
@@ -228,7 +260,7 @@ class PartitionFold:
         self._list(link, ceil_hour(link.last_record + self.book.rules.forgotten_after_days * DAY_MS))
 
     def _send_on(self, user_id: str, event: Event, record: Record) -> None:
-        self.counts["folded"] -= 1
+        self._sent_on += 1
         if self._forward is None or self._forward[0] != user_id:
             self._flush_forward(record)
             self._forward = (user_id, [])
@@ -408,16 +440,17 @@ class PartitionFold:
             partition = partition_of(key or "", self.state.partitions)
         self._send(Output(EVENTS, partition, None, tuple(draft.headers()), value))
 
-    def set_aside(self, record_offset: int, reason: str, value: bytes) -> None:
-        """Note a record that can't be read, with its bytes, and go on after it."""
+    def set_aside(self, record_offset: int, reason: str, value: bytes, events: int = 0, append_time: int = 0) -> None:
+        """Note a record that can't be read, with its bytes and the events it says are in it, and go on after it."""
         self.counts["unreadable"] += 1
+        self.state.tallies.set_aside(events, value)
         headers = (
             ("reason", reason[:500].encode()),
             ("offset", b"%d" % record_offset),
             ("bytes", b"%d" % len(value)),
         )
         self._send(Output(SET_ASIDE, self.state.partition, None, headers, value[:SET_ASIDE_BYTES]))
-        self.state.position, self.state.appended = Position(record_offset + 1), 0
+        self.state.position, self.state.appended = Position(record_offset + 1), append_time
 
     def _send(self, output: Output) -> None:
         self.outputs.append(output)

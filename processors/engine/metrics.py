@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from math import nan
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from collector.wire.metric import SECONDS, Metric
 from processors.domain.stages import Stage
 from processors.engine.fold import PartitionFold
+from processors.engine.tallies import FATES, Tallies
 
 PREFIX: Final = "phasewatch_worker_"
 
@@ -94,6 +96,36 @@ OUTBOX_SECONDS: Final = Metric(
     (),
     "how long the oldest output has been committed and not yet made durable in its topic",
 )
+TALLIED: Final = Metric(
+    PREFIX + "tallied_events",
+    "gauge",
+    "events",
+    ("source", "fate"),
+    "events of the partitions owned by what became of them, since their tallies began; committed with the states, so "
+    "that the sum over all workers survives them: see docs/adr/0011-what-is-tallied.md",
+)
+SET_ASIDE_EVENTS: Final = Metric(
+    PREFIX + "set_aside_events",
+    "gauge",
+    "events",
+    (),
+    "events in records that could not be read, of the partitions owned, since their tallies began",
+)
+UNACCOUNTED: Final = Metric(
+    PREFIX + "unaccounted_events",
+    "gauge",
+    "events",
+    (),
+    "events of the partitions owned that were read and neither folded, dropped as repeats nor sent on; other than 0 is "
+    "a bug",
+)
+UNDELIVERED: Final = Metric(
+    PREFIX + "undelivered_events",
+    "gauge",
+    "events",
+    ("source",),
+    "estimate of what browsers numbered and never delivered, since the tallies began: gaps in `seq`",
+)
 COMMIT_SECONDS: Final = Metric(
     PREFIX + "commit_seconds", "histogram", "seconds", (), "one commit of a unit of work to the store", SECONDS
 )
@@ -130,12 +162,19 @@ REDIS_LIMIT_BYTES: Final = Metric(
     (),
     "Redis' maxmemory, 0 where it has none; NaN where it does not say",
 )
+REDIS_SNAPSHOT: Final = Metric(
+    REDIS_PREFIX + "snapshot_timestamp_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "when the newest snapshot of the states was begun, since the epoch; NaN where none is known",
+)
 
 METRICS: Final = (
     FOLDED, REPEATED, BEYOND, OVER_BOUND, UNREADABLE, PUBLISHED, STAGE_PERSONS, STAGE_CHANGES, STREAM_TIME,
     PARTITIONS, PARTITIONS_OWNED, PARTITIONS_WAITING, TAKEOVERS, RECORDS_BEHIND, BEHIND_SECONDS, OVERDUE_SECONDS,
     OUTBOX_SECONDS, BATCH_SECONDS, COMMIT_SECONDS, PUBLISH_SECONDS, REDIS_PERSISTENT, REDIS_MAY_EVICT,
-    REDIS_USED_BYTES, REDIS_LIMIT_BYTES,
+    REDIS_USED_BYTES, REDIS_LIMIT_BYTES, REDIS_SNAPSHOT, TALLIED, SET_ASIDE_EVENTS, UNACCOUNTED, UNDELIVERED,
 )  # fmt: skip
 """All of them; docs, dashboards and alerts are checked against these names."""
 
@@ -160,6 +199,22 @@ class TakeoverResult(StrEnum):
     """The log is not the one that the states belong to: stopped."""
     FAILED = "failed"
     """A fault of ours."""
+
+
+_OF_TALLIES: Final = (TALLIED, SET_ASIDE_EVENTS, UNACCOUNTED, UNDELIVERED)
+
+_Series = tuple[str, tuple[str, ...]]
+"""A metric's name and the values of its labels."""
+
+
+def _series(tallies: Tallies) -> Counter[_Series]:
+    found: Counter[_Series] = Counter({(SET_ASIDE_EVENTS.full_name, ()): tallies.events_set_aside})
+    found[UNACCOUNTED.full_name, ()] = sum(abs(tally.unaccounted) for tally in tallies.sources.values())
+    for source, tally in tallies.sources.items():
+        for fate in FATES:
+            found[TALLIED.full_name, (source, fate)] = getattr(tally, fate)
+        found[UNDELIVERED.full_name, (source,)] = tally.undelivered
+    return found
 
 
 class WorkerMetrics:
@@ -188,6 +243,8 @@ class WorkerMetrics:
         self.batch_seconds = BATCH_SECONDS.histogram(registry)
         self.commit_seconds = COMMIT_SECONDS.histogram(registry)
         self.publish_seconds = PUBLISH_SECONDS.histogram(registry)
+        self._of_tallies = {metric.full_name: metric.gauge(registry) for metric in _OF_TALLIES}
+        self._tallies: dict[int, Counter[_Series]] = {}
         self._stages: dict[int, dict[str, int]] = {}
         self._watched: set[int] = set()
         self._tau = 0
@@ -200,6 +257,7 @@ class WorkerMetrics:
         for to, count in fold.take_changes().items():
             self._changes.labels(to).inc(count)
         self._count_stages(partition, fold.state.stages)
+        self._show_tallies(partition, _series(fold.state.tallies))
         self._tau = max(self._tau, fold.state.tau)
         self._stream_time.set(self._tau / 1000)
 
@@ -210,6 +268,7 @@ class WorkerMetrics:
     def forget(self, partition: int) -> None:
         """Take a partition that is owned no longer out of what is summed over the owned ones."""
         self._count_stages(partition, {})
+        self._show_tallies(partition, Counter())
         if partition in self._watched:
             self._watched.remove(partition)
             self.records_behind.remove(str(partition))
@@ -228,6 +287,14 @@ class WorkerMetrics:
                 self._persons.labels(stage).inc(moved)
         self._stages[partition] = dict(now)
 
+    def _show_tallies(self, partition: int, now: Counter[_Series]) -> None:
+        before = self._tallies.get(partition, Counter())
+        for series in now.keys() | before.keys():
+            name, labels = series
+            gauge = self._of_tallies[name]
+            (gauge.labels(*labels) if labels else gauge).inc(now[series] - before[series])
+        self._tallies[partition] = now
+
 
 class RedisMetrics:
     """What a worker sees of its Redis; apart, because an embedded worker has none."""
@@ -237,6 +304,8 @@ class RedisMetrics:
         self._may_evict = REDIS_MAY_EVICT.gauge(registry)
         self._used = REDIS_USED_BYTES.gauge(registry)
         self._limit = REDIS_LIMIT_BYTES.gauge(registry)
+        self._snapshot = REDIS_SNAPSHOT.gauge(registry)
+        self.observe_snapshot(None)
         self.observe(persistent=None, may_evict=None, used_bytes=None, limit_bytes=None)
 
     def observe(
@@ -257,3 +326,7 @@ class RedisMetrics:
             (self._limit, limit_bytes),
         ):
             gauge.set(nan if value is None else value)
+
+    def observe_snapshot(self, taken_at: int | None) -> None:
+        """Show when the newest snapshot was begun (UTC ms); None where none is known."""
+        self._snapshot.set(nan if taken_at is None else taken_at / 1000)

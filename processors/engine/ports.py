@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,6 +26,10 @@ class LogMismatchError(Exception):
     """The log is not the one that the store's positions belong to: stop and say so, never skip."""
 
 
+class CopyLostError(Exception):
+    """A copy of a partition can't be finished, as what was kept for it is gone: begin it anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """A record whose headers make no sense."""
@@ -36,6 +40,10 @@ class Unreadable:
     value: bytes
     newer: bool = False
     """Whether a newer program could read it: then it is waited for, not set aside."""
+    events: int = 0
+    """How many events are in it, where its headers can be read and say so."""
+    append_time: int = 0
+    """The log's own append time, UTC ms, by which another log under the same name is told apart; 0: not known."""
 
 
 class EventLog(Protocol):
@@ -115,6 +123,29 @@ class Acquired:
     """The partition's state as last committed, None at the very beginning."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of what a store holds of one partition."""
+
+    people: list[tuple[str, bytes]] = field(default_factory=list)
+    """Persons and links by key, each once among all parts."""
+    listings: list[tuple[int, str]] = field(default_factory=list)
+    """(due hour, key) pairs, each once."""
+    outputs: list[tuple[int, Output]] = field(default_factory=list)
+    """The outbox's, with their numbers, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """All that a store holds of one partition, as it was when it stood at one position."""
+
+    position: Position
+    state: bytes | None
+    """The partition's state at that position, None where nothing was ever committed."""
+    parts: AsyncGenerator[Part, None]
+    """Raises CopyLostError where the copy can't be finished; what was yielded before is of no use then."""
+
+
 class StateStore(Protocol):
     """The persons' states, due lists, positions and the outbox, per partition."""
 
@@ -182,4 +213,21 @@ class StateStore(Protocol):
 
     def people(self, partition: int) -> AsyncIterator[tuple[str, bytes]]:
         """Yield every (key, value) of a partition's persons: for tier cuts, checks and exports."""
+        ...
+
+    async def copy(self, partition: int) -> Copy:
+        """Return a partition as it is now; its parts can be read while the owner goes on committing.
+
+        Iterate the parts at once and to the end (`aclose` them where not): the store keeps what they need meanwhile.
+
+        Raises:
+            CopyLostError: if a copy can't be begun now.
+        """
+        ...
+
+    async def replace(self, partition: int, position: Position, state: bytes | None, parts: Iterable[Part]) -> None:
+        """Put a copy in the place of all that there is of a partition, at once or not at all.
+
+        Whoever owned the partition is fenced, and finds the copy when it acquires it anew.
+        """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -56,9 +57,15 @@ class PartitionRunner:
         self._queue: deque[Record | Unreadable] = deque()
         self._queued_bytes = 0
         self._ready = False
+        self._doubt: str | None = None
+        self._wait = RETRY_SECONDS
+        """Until the next attempt to own it, in case this one fails."""
         self._stopping = False
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._flushed = 0.0
+        """When the last flush began (monotonic seconds)."""
         self.outbox_since: float | None = None
         """Since when (monotonic seconds) something has been committed and not flushed."""
         self.worker: PartitionWorker | None = None
@@ -80,6 +87,16 @@ class PartitionRunner:
         if self._ready:
             self._queue.extend(records)
             self._queued_bytes += sum(map(_size, records))
+            self._news.set()
+
+    def doubt(self, why: str) -> None:
+        """Own the partition anew, which looks at the log again: whoever reads it has seen something that can't be.
+
+        Args:
+            why: what was seen, as an operator reads it until the partition is owned again.
+        """
+        if self._ready:
+            self._doubt = why
             self._news.set()
 
     def start(self) -> None:
@@ -105,36 +122,46 @@ class PartitionRunner:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
-        wait = RETRY_SECONDS
         while not self._stopping:
             try:
-                self.worker = await self._take_over()
-                self.why_not_ready, wait = None, RETRY_SECONDS
-                self._metrics.taken_over(TakeoverResult.OWNED)
-                await self._work(self.worker)
+                await self._own()
             except (FencedError, StoreUnavailableError) as error:
                 self.why_not_ready = str(error)
                 fenced = isinstance(error, FencedError)
                 self._metrics.taken_over(TakeoverResult.FENCED if fenced else TakeoverResult.UNAVAILABLE)
-                _logger.warning("partition_retries", partition=self.partition, reason=str(error), seconds=wait)
+                _logger.warning("partition_retries", partition=self.partition, reason=str(error), seconds=self._wait)
             except LogMismatchError as error:
-                self.why_not_ready = f"stopped: {error}"
+                self._wait = RETRY_MOST_SECONDS  # it does not pass by itself; whoever mends it need not start us again
                 self._metrics.taken_over(TakeoverResult.MISMATCH)
-                _logger.error("partition_stopped", partition=self.partition, reason=str(error))  # noqa: TRY400 - its text says all
-                return
+                if self.why_not_ready != f"stopped: {error}":
+                    self.why_not_ready = f"stopped: {error}"
+                    _logger.error("partition_stopped", partition=self.partition, reason=str(error))  # noqa: TRY400 - its text says all
             except Exception as error:  # a bug: others go on, this one is tried again and says why until it is mended
                 self.why_not_ready = f"failed: {error!r}"
                 self._metrics.taken_over(TakeoverResult.FAILED)
-                _logger.exception("partition_failed", partition=self.partition, seconds=wait)
+                _logger.exception("partition_failed", partition=self.partition, seconds=self._wait)
             finally:
                 await self._give_up()
             if not self._stopping:
-                await self._pause(wait)
-                wait = min(2 * wait, RETRY_MOST_SECONDS)
+                await self._pause(self._wait)
+                self._wait = min(2 * self._wait, RETRY_MOST_SECONDS)
+
+    async def _own(self) -> None:
+        self.worker = await self._take_over()
+        self.why_not_ready = None
+        self._metrics.taken_over(TakeoverResult.OWNED)
+        now = asyncio.get_running_loop().time
+        began = now()
+        try:
+            await self._work(self.worker)
+        finally:
+            if now() - began > RETRY_MOST_SECONDS:  # what ends it is no repetition of what did before
+                self._wait = RETRY_SECONDS
 
     async def _take_over(self) -> PartitionWorker:
         worker = await self._acquire()
         self.outbox_since = None
+        self._doubt = None
         self._forget()
         await self._seek(worker.position.offset)
         self._ready = True
@@ -154,23 +181,55 @@ class PartitionRunner:
 
     async def _work(self, worker: PartitionWorker) -> None:
         now = asyncio.get_running_loop().time
-        flushed = ticked = now()
-        while not self._stopping:
-            records = self._next()
-            if records:
-                self.outbox_since = self.outbox_since or now()  # before: what is committed waits while it is sent
-                await worker.take(records)
-                if not worker.waiting:
-                    self.outbox_since = None
-            if now() - flushed >= FLUSH_SECONDS or (worker.importing and worker.waiting and not self._queue):
-                await worker.flush()
-                flushed, self.outbox_since = now(), None
-            if now() - ticked >= TICK_SECONDS:
-                await worker.tick()
-                ticked = now()
-            if not self._queue:
-                await self._pause(min(flushed + FLUSH_SECONDS, ticked + TICK_SECONDS) - now())
-        await worker.flush()
+        self._flushed = ticked = now()
+        try:
+            while not self._stopping:
+                if self._doubt is not None:
+                    raise StoreUnavailableError(self._doubt)
+                records = self._next()
+                if records:
+                    self.outbox_since = self.outbox_since or now()  # before: what is committed waits while it is sent
+                    await worker.take(records)
+                flush_at = self._see_to_flush(worker)
+                if now() - ticked >= TICK_SECONDS:
+                    await worker.tick()
+                    ticked = now()
+                if not self._queue:
+                    await self._pause(min(flush_at, ticked + TICK_SECONDS) - now())
+            if self._flushing is not None:
+                await self._flushing
+            await worker.flush()
+        finally:
+            await self._end_flush()
+
+    def _see_to_flush(self, worker: PartitionWorker) -> float:
+        """Begin to flush where it is time, beside the fold; return when to come again (monotonic seconds).
+
+        A transaction takes longer than the fold of what comes meanwhile: nobody's change should wait for it.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._flushing is not None:
+            if not self._flushing.done():
+                return math.inf
+            self._flushing.result()
+            self._flushing, self.outbox_since = None, self._flushed
+        if not worker.waiting:
+            self.outbox_since = None
+            return math.inf
+        if now - self._flushed < FLUSH_SECONDS and not (worker.importing and not self._queue):
+            return self._flushed + FLUSH_SECONDS
+        self._flushed = now
+        self._flushing = asyncio.create_task(worker.flush(), name=f"flush-{self.partition}")
+        self._flushing.add_done_callback(lambda _: self._news.set())
+        return math.inf
+
+    async def _end_flush(self) -> None:
+        flushing, self._flushing = self._flushing, None
+        if flushing is not None:
+            flushing.cancel()
+            await asyncio.wait({flushing})
+            if not flushing.cancelled():
+                flushing.exception()  # seen: whatever ended the work is told of, this came with it
 
     def _next(self) -> list[Record | Unreadable]:
         records = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_records))]
@@ -180,7 +239,8 @@ class PartitionRunner:
     async def _pause(self, seconds: float) -> None:
         """Wait for news, so long at most."""
         self._news.clear()
-        if not (self._stopping or self._queue):
+        flushed = self._flushing is not None and self._flushing.done()
+        if not (self._stopping or self._queue or flushed):
             try:
                 async with asyncio.timeout(max(0.0, seconds)):
                     await self._news.wait()

@@ -9,6 +9,7 @@ from processors.domain.definitions import Definitions, DefinitionsError, NewerFo
 from processors.domain.document import parse
 from processors.domain.fold import Rulebook
 from processors.domain.matching import Names, TooManyNamesError
+from processors.engine.tallies import Tallies
 
 
 class Position(NamedTuple):
@@ -28,7 +29,7 @@ class PartitionState:
     tau: int = 0
     """Stream time: the largest record time so far (UTC ms)."""
     live: bool = False
-    """Whether the newest block was received about when the log appended it: only then the owner lets time pass."""
+    """Whether the newest block is no imported history: only then the owner lets time pass."""
     definitions: int = 0
     document: str | None = None
     published: int = 0
@@ -47,6 +48,7 @@ class PartitionState:
     """How many outputs were formed so far: the outbox's numbers."""
     appended: int = 0
     """Append time of the record before `position`, by which another log under the same name is told apart; 0: none."""
+    tallies: Tallies = field(default_factory=Tallies)
 
     def rulebook(self) -> Rulebook:
         """Return the definitions in force, ready to fold under."""

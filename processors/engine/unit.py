@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from collector.wire.event import Event
-from collector.wire.record import HOUR_MS, Kind, NewerSchemaError, Record, UnreadableRecordError
+from collector.wire.record import HOUR_MS, Kind, NewerSchemaError, Record
 from processors.domain.person import Person
 from processors.engine.codec import decode_link, decode_person, decode_state, encode_link, encode_person, encode_state
 from processors.engine.fold import PartitionFold
 from processors.engine.outputs import Output
 from processors.engine.ports import Acquired, Commit, FencedError, StateStore, Unreadable
-from processors.engine.records import keys_of, read_block
+from processors.engine.records import read_whole
 from processors.engine.state import PartitionState, Position
 
 SLICE: Final = 1000
@@ -51,6 +51,8 @@ class PartitionUnit:
         self._commit_seconds = commit_seconds
         self._publish = publish
         self._committed = state.position
+        self._nothing_due_upto = -1
+        """Up to this hour nothing is listed, as the store has said, and this owner has listed nothing since."""
         self.fold = PartitionFold(state, deployment)
 
     @property
@@ -86,21 +88,15 @@ class PartitionUnit:
         await self._fold(batch, keys)
 
     def _read(self, record: Record | Unreadable) -> tuple[Record, list[Event], set[str]] | Unreadable:
-        if isinstance(record, Unreadable):
-            if record.newer:
-                raise NewerSchemaError(record.reason)
-            return record
-        try:
-            events = read_block(record)
-            return record, events, keys_of(record, events)
-        except UnreadableRecordError as error:
-            return Unreadable(record.partition, record.offset, str(error), record.draft.value)
+        if isinstance(record, Unreadable) and record.newer:
+            raise NewerSchemaError(record.reason)
+        return read_whole(record, self.fold.state.partitions)
 
     async def _fold(self, batch: list[tuple[Record, list[Event]]], keys: set[str]) -> None:
         """Fold and commit a batch at once; where more is due than one commit should move, fire that in slices first."""
         while batch:
             hour = max(record.time for record, _ in batch) // HOUR_MS
-            due = await self._store.due(self.fold.state.partition, hour, self._size)
+            due = await self._due(hour)
             if len(due) < self._size:
                 await self._fold_at_once(batch, keys, due)
                 return
@@ -111,6 +107,15 @@ class PartitionUnit:
             else:
                 record = batch[0][0]
                 await self._fire(due, min(due[-1][0], record.time // HOUR_MS), record)
+
+    async def _due(self, hour: int) -> list[tuple[int, str]]:
+        """Return what is listed up to `hour`, a slice of it at most; asked of the store where it may be anything."""
+        if hour <= self._nothing_due_upto:
+            return []
+        due = await self._store.due(self.fold.state.partition, hour, self._size)
+        if not due:
+            self._nothing_due_upto = hour
+        return due
 
     async def _fold_at_once(
         self, batch: list[tuple[Record, list[Event]]], keys: set[str], due: list[tuple[int, str]]
@@ -134,7 +139,7 @@ class PartitionUnit:
 
     async def _set_aside(self, record: Unreadable) -> None:
         self.fold.start_unit()
-        self.fold.set_aside(record.offset, record.reason, record.value)
+        self.fold.set_aside(record.offset, record.reason, record.value, record.events, record.append_time)
         await self._commit()
 
     async def _definitions(self, record: Record) -> None:
@@ -189,6 +194,8 @@ class PartitionUnit:
         with self._commit_seconds():
             last = await self._store.commit(commit)
         self._committed = fold.state.position
+        listed = (hour for (hour, _), is_listed in fold.listings.items() if is_listed)
+        self._nothing_due_upto = min(self._nothing_due_upto, min(listed, default=self._nothing_due_upto + 1) - 1)
         if fold.outputs and self._publish is not None:
             await self._publish(list(enumerate(fold.outputs, last + 1 - len(fold.outputs))))
 

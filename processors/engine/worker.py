@@ -16,6 +16,12 @@ from processors.engine.unit import SLICE, PartitionUnit
 _OUTBOX_BATCH: Final = 500
 _UNFLUSHED_MOST: Final = 5_000
 """Outputs that may stand in the outbox after they were published; some 10 MB at most."""
+_LAGS_FROM_MS: Final = 120_000
+"""A block appended more than 2 minutes after its clock says that others of its time may follow it: a spool is drained,
+or a clock is wrong."""
+_PROBE_EVERY_MS: Final = 10_000
+_CALM_LASTS_MS: Final = 300_000
+"""How long after a partition was seen to take records that is believed without asking again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,9 @@ class WorkerOptions:
     """At most one tick in this time (architecture, section 4)."""
     tick_settle_ms: int = 2_000
     """How long after a whole hour its timers wait for blocks still under way."""
+    tick_calm_ms: int = 0
+    """How long a partition has to have taken records, none of them late, before time passes in it: whoever could not
+    write while the log was away writes first. 0 where the log can't be away from its writers."""
     slice_persons: int = SLICE
     """Persons committed at once where a silent week or new definitions move many."""
 
@@ -53,7 +62,11 @@ class PartitionWorker:
         self._clock, self._metrics, self._options = clock, metrics, options
         self._unit: PartitionUnit | None = None
         self._token = ""
-        self._ticked = 0
+        self._ticked = self._probed = 0
+        self._probe: int | None = None
+        """The clock of a tick that was appended to move nothing, and has not come back through the log."""
+        self._calm_since: int | None = None
+        """Since when the partition is known to take records, and has brought none that came late."""
         self._published: int | None = None
         self._unflushed = 0
         self.importing = False
@@ -79,12 +92,8 @@ class PartitionWorker:
             publish=self._publish,
         )
         first, end = await self._log.bounds(self.partition)
-        if not first <= unit.position.offset <= end:
-            msg = (
-                f"partition {self.partition} of the log holds offsets {first} to {end}, but its states stand at "
-                f"{unit.position.offset}: records are missing. Bring the log back, or restore states that match it"
-            )
-            raise LogMismatchError(msg)
+        if why := log_lacks(self.partition, unit.position.offset, first, end):
+            raise LogMismatchError(why)
         if unit.position.offset > first and unit.fold.state.appended:
             await self._check_last(unit)
         self._unit, self._token = unit, acquired.token
@@ -95,8 +104,8 @@ class PartitionWorker:
 
     async def _check_last(self, unit: PartitionUnit) -> None:
         offset = unit.position.offset - 1
-        (last,) = await self._log.read(self.partition, offset, 1)
-        if isinstance(last, Record) and last.append_time != unit.fold.state.appended:
+        last = next(iter(await self._log.read(self.partition, offset, 1)), None)
+        if last is not None and last.offset == offset and last.append_time != unit.fold.state.appended:
             msg = (
                 f"record {offset} of partition {self.partition} is not the one that was folded: the log was cut or "
                 "made anew under the same name. Bring the old log back, or restore states that match this one"
@@ -140,6 +149,7 @@ class PartitionWorker:
         with self._metrics.batch_seconds.time():
             await unit.take(records)
         self._metrics.observe(self.partition, unit.fold)
+        self._look_for_calm(records)
         last = records[-1]
         self.importing = isinstance(last, Record) and last.draft.imported
 
@@ -154,19 +164,35 @@ class PartitionWorker:
             await self.flush()
 
     async def flush(self) -> None:
-        """Make topic `stages` durable, then forget what was published.
+        """Make what was published so far durable in topic `stages`, too, then forget it; the fold may go on meanwhile.
 
         Raises:
             FencedError: if the partition has another owner by now.
         """
-        if self._published is None:
+        published, unflushed = self._published, self._unflushed
+        if published is None:
             return
         await self._publisher.flush(self.partition)
-        await self._store.trim(self.partition, self._token, self._published)
-        self._published, self._unflushed = None, 0
+        await self._store.trim(self.partition, self._token, published)
+        self._unflushed -= unflushed
+        if self._published == published:
+            self._published = None
+
+    def _look_for_calm(self, records: Sequence[Record | Unreadable]) -> None:
+        for record in records:
+            if not isinstance(record, Record):
+                continue
+            if record.draft.kind is Kind.EVENTS and record.append_time - record.draft.clock > _LAGS_FROM_MS:
+                self._calm_since = None
+            elif record.draft.kind is Kind.TICK and record.draft.clock == self._probe:
+                self._calm_since, self._probe = self._clock(), None
 
     async def tick(self) -> bool:
-        """Append a tick where something is due and the partition is live; return whether one was appended."""
+        """Append a tick where something is due, unless history is imported; return whether time passes by it.
+
+        Before that, a tick that moves nothing has to come back through the log, and a while has to pass then without
+        late blocks: after an outage of the log, the spools of collectors come before the timers of the meantime.
+        """
         now, state = self._clock(), self._owned().fold.state
         self.overdue_ms = 0
         if not state.live:
@@ -175,20 +201,56 @@ class PartitionWorker:
         if due is None:
             return False
         self.overdue_ms = max(0, now - due * HOUR_MS)
-        settled = now - self._options.tick_settle_ms
-        if due * HOUR_MS > settled or state.tau >= now:
+        settled, calm_ms = now - self._options.tick_settle_ms, self._options.tick_calm_ms
+        if due * HOUR_MS > settled + calm_ms or state.tau >= now:
             return False
-        if 0 <= now - self._ticked < self._options.tick_interval_ms:  # below 0: the clock was set back
+        if calm_ms and not await self._is_calm(now, calm_ms):
+            return False
+        ticked_just_now = 0 <= now - self._ticked < self._options.tick_interval_ms  # below 0: the clock was set back
+        if due * HOUR_MS > settled or ticked_just_now:
             return False
         self._ticked = now
         await self._log.append([(self.partition, Draft(Kind.TICK, now))])
         return True
+
+    async def _is_calm(self, now: int, calm_ms: int) -> bool:
+        """Return whether the partition has been calm for so long; where that is not known, begin to find out."""
+        if self._calm_since is not None and 0 <= now - self._calm_since <= _CALM_LASTS_MS:
+            return now - self._calm_since >= calm_ms
+        self._calm_since = None
+        if not 0 <= now - self._probed < _PROBE_EVERY_MS:
+            self._probed, self._probe = now, self._owned().fold.state.tau
+            await self._log.append([(self.partition, Draft(Kind.TICK, self._probe))])
+        return False
 
     def _owned(self) -> PartitionUnit:
         if self._unit is None:
             msg = f"partition {self.partition} was not acquired"
             raise RuntimeError(msg)
         return self._unit
+
+
+def log_lacks(partition: int, position: int, first: int, end: int) -> str | None:
+    """Return what of a partition's log is missing and what to do, None where nothing is.
+
+    Args:
+        partition: its number.
+        position: offset of the next record to fold.
+        first: first offset that the log still has.
+        end: offset that its next record will get.
+    """
+    if first <= position <= end:
+        return None
+    held = f"partition {partition} of the log holds offsets {first} to {end}, but its states stand at {position}"
+    if position < first:
+        return (
+            f"{held}: {first - position} records are missing, deleted before they were folded. Bring them back from a "
+            f"copy of the log, or go on without them for good: `phasewatch accept-loss {partition}`"
+        )
+    return (
+        f"{held}: {position - end} records are missing that were folded, so the log was cut or made anew. Bring it "
+        "back, or restore states that match it"
+    )
 
 
 async def settle(workers: Sequence[PartitionWorker]) -> None:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from prometheus_client import CollectorRegistry
 
+from collector.metrics import SpoolMetrics
 from collector.sinks.kafka import KafkaSink
 from collector.sinks.kafka_topics import MAX_BATCH_BYTES, UnfitTopicError
 from collector.sinks.port import Sink, SinkUnavailableError
+from collector.sinks.spool import Spool, SpoolLimits
+from collector.sinks.spool_sink import SpoolingSink
 from collector.sinks.sqlite import SqliteSink
 from collector.wire.log_file import decode_headers
 from collector.wire.record import Draft, Kind, Record, read_headers
@@ -136,9 +140,43 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker
         yield broker
 
 
-@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.services)])
+async def _spooling(broker: KafkaBroker, directory: Path) -> Opened:
+    """Kafka with a spool: it is unavailable where Kafka is away and the spool cannot be written."""
+    kafka = await _kafka(broker)
+
+    async def over(sink: Sink) -> SpoolingSink:
+        assert isinstance(sink, KafkaSink)
+        draining = await kafka.reopen()
+        assert isinstance(draining, KafkaSink)
+        limits = SpoolLimits(100_000_000, 0)
+        spool = Spool(directory / "spool", limits, lambda: NOW, SpoolMetrics(CollectorRegistry()))
+        return SpoolingSink(spool, sink, draining, drain_bytes_per_second=10_000_000)
+
+    def block() -> Callable[[], None]:
+        resume = kafka.block()
+        (directory / "spool").rename(directory / "away")
+        (directory / "spool").write_text("no folder")
+
+        def free() -> None:
+            (directory / "spool").unlink()
+            (directory / "away").rename(directory / "spool")
+            resume()
+
+        return free
+
+    async def reopen() -> Sink:
+        return await over(await kafka.reopen())
+
+    return Opened(await over(kafka.sink), kafka.records, kafka.rejected, block, reopen)
+
+
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.services) for name in ("kafka", "spooling"))])
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
-    one = _sqlite(tmp_path) if request.param == "sqlite" else await _kafka(request.getfixturevalue("own_broker"))
+    if request.param == "sqlite":
+        one = _sqlite(tmp_path)
+    else:
+        broker = request.getfixturevalue("own_broker")
+        one = await _kafka(broker) if request.param == "kafka" else await _spooling(broker, tmp_path)
     yield one
     await one.sink.close()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from deploy.local.services import RedisServer
 from processors.adapters.redis.store import RedisStore
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.outputs import Output
-from processors.engine.ports import Commit, FencedError, LogMismatchError, StateStore
+from processors.engine.ports import Commit, Copy, FencedError, LogMismatchError, Part, StateStore
 from processors.engine.state import Position
 
 START = Position()
@@ -312,3 +312,99 @@ async def test_another_owner_finds_what_the_first_one_left(opened: Opened, owner
     assert await everything(reopened) == before
     await Owner(reopened, acquired.token, owner.position).commit(outputs=[output(1)])
     assert await opened.store.outbox(3, 10) == [output(0), output(1)]
+
+
+async def whole(copy: Copy) -> tuple[object, ...]:
+    """Return all of a copy, its parts put together; nothing may come twice."""
+    async with aclosing(copy.parts) as parts:
+        found = [part async for part in parts]
+    people = [one for part in found for one in part.people]
+    listings = [one for part in found for one in part.listings]
+    assert len(dict(people)) == len(people)
+    outputs = [one for part in found for one in part.outputs]
+    return copy.position, copy.state, sorted(people), sorted(listings), outputs
+
+
+async def test_a_copy_is_all_of_a_partition_and_leaves_it_alone(store: StateStore, owner: Owner) -> None:
+    people = {f"{kind}:{n}": b"%d" % n * 100 for n in range(700) for kind in "ual"}
+    listings = {(hour, f"u:{n}"): True for hour in range(100) for n in range(3)}
+    outputs = [output(n) for n in range(1200)]
+    await owner.commit(state=b"one", people=people, listings=listings, outputs=outputs)
+    await store.trim(3, owner.token, 99)
+    before = await everything(store)
+    expected = (Position(1), b"one", sorted(people.items()), sorted(listings), outputs[100:])
+    assert await whole(await store.copy(3)) == expected
+    assert await everything(store) == before
+    assert await whole(await store.copy(4)) == (START, None, [], [], [])
+    await owner.commit()
+
+
+async def test_what_is_committed_while_it_is_copied_is_not_in_the_copy(store: StateStore, owner: Owner) -> None:
+    """Changed, deleted, deleted and written again, new; listed, struck off; sent, trimmed: nothing of it."""
+    people = {f"a:{n}": b"old %d" % n * 50 for n in range(200)} | {"l:1": b"link"}
+    listings = {(hour, f"a:{n}"): True for hour in range(70) for n in range(2)}
+    outputs = [output(n) for n in range(600)]
+    await owner.commit(state=b"old", people=people, listings=listings, outputs=outputs)
+    copy = await store.copy(3)
+    found = []
+    async with aclosing(copy.parts) as parts:
+        step = 0
+        async for part in parts:
+            found.append(part)
+            some = {f"a:{n}": None if (n + step) % 3 else b"new" for n in range(step % 7, 220, 7)}
+            moved = {(hour, f"a:{n}"): (hour + step) % 2 == 0 for hour in range(90) for n in range(3)}
+            await owner.commit(people=some | {"l:1": None}, listings=moved, outputs=[output(600 + step)])
+            await store.trim(3, owner.token, 20 * step)
+            step += 1
+    assert step > 2
+    assert sorted(one for part in found for one in part.people) == sorted(people.items())
+    assert sorted(one for part in found for one in part.listings) == sorted(listings)
+    assert [one for part in found for one in part.outputs] == outputs
+    assert (copy.position, copy.state) == (Position(1), b"old")
+
+
+async def test_a_copy_put_in_the_place_of_a_partition_is_all_there_is(opened: Opened, owner: Owner) -> None:
+    store = opened.store
+    copied = (Position(9, 2), b"copied", [("a:1", b"x" * 500), ("l:1", b"l"), ("u:1", b"")], [(5, "a:1"), (7, "u:1")])
+    parts = [
+        Part(people=copied[2][:2]),
+        Part(people=copied[2][2:], listings=copied[3]),
+        Part(outputs=[output(40), output(41)]),
+    ]
+    await owner.commit(people={"u:old": b"1", "u:1": b"2"}, listings={(1, "u:old"): True}, outputs=[output(0)])
+    await store.replace(3, copied[0], copied[1], parts)
+    expected = (*copied, [output(40), output(41)])
+    assert await whole(await store.copy(3)) == expected
+    assert await store.due(3, 100, 100) == copied[3]
+    assert await store.first_due(3) == 5
+    with pytest.raises(FencedError):
+        await owner.commit()
+    reopened = opened.again() if opened.again else store
+    acquired = await reopened.acquire(3)
+    assert acquired.state == b"copied"
+    await Owner(reopened, acquired.token, Position(9, 2)).commit(position=Position(10), outputs=[output(42)])
+    assert await store.outbox(3, 10) == [output(40), output(41), output(42)]
+
+
+async def test_an_empty_copy_empties_a_partition_and_no_other(store: StateStore, owner: Owner) -> None:
+    other = await store.acquire(4)
+    await owner.commit(people={"u:1": b"1"}, listings={(1, "u:1"): True}, outputs=[output(0)])
+    await Owner(store, other.token).commit(partition=4, people={"u:1": b"1"})
+    await store.replace(3, START, None, [])
+    assert await everything(store) == (None, [], {}, [], [])
+    assert await whole(await store.copy(3)) == (START, None, [], [], [])
+    assert await store.load(4, ["u:1"]) == {"u:1": b"1"}
+    await Owner(store, (await store.acquire(3)).token).commit()
+
+
+async def test_a_copy_that_fails_on_the_way_in_changes_nothing(store: StateStore, owner: Owner) -> None:
+    def broken() -> Iterator[Part]:
+        yield Part(people=[("u:new", b"1")], listings=[(1, "u:new")], outputs=[output(7)])
+        raise LookupError
+
+    await owner.commit(people={"u:1": b"1"}, listings={(1, "u:1"): True}, outputs=[output(0)])
+    before = await everything(store)
+    with pytest.raises(LookupError):
+        await store.replace(3, Position(5), b"new", broken())
+    assert await everything(store) == before
+    await owner.commit()

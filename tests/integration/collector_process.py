@@ -11,7 +11,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,14 @@ class CollectorProcess:
         directory: where it runs, and where what it logs is written.
         settings: of a deployment whose topics are there, as environment variables.
         workers: how many processes share its port.
+        command: that starts it; the product's own unless another is given.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, str], *, workers: int) -> None:
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str], *, workers: int, command: Sequence[str] = ()
+    ) -> None:
         self.settings = settings
+        self._command = command or (*COMMAND, "collector")
         self.port, self._admin_port = free_ports(2)
         self._directory = directory
         self._workers = workers
@@ -65,7 +69,7 @@ class CollectorProcess:
         ports = ("--port", str(self.port), "--admin-port", str(self._admin_port))
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [*COMMAND, "collector", "--workers", str(self._workers), *ports],
+                [*self._command, "--workers", str(self._workers), *ports],
                 cwd=self._directory,
                 env=bare_environment() | dict(self.settings),
                 stdout=output,

@@ -278,8 +278,9 @@ class Composition:
         )
 
     def written(self, name: str) -> set[str]:
-        """Return what one of our processes has left where its read-only file system would be; /tmp is not of it."""
-        return {path.name for path in (self._directory / name).iterdir()} - {"log.txt", "tmp"}
+        """Return what one of our processes has left where its read-only file system would be; no mount is of it."""
+        mounted = {volume.split(":")[1].strip("/") for volume in self.services[name].get("volumes", [])}
+        return {path.name for path in (self._directory / name).iterdir()} - {"log.txt", "tmp"} - mounted
 
     def ask_redis(self, command: str) -> str:
         """Return what Redis answers."""

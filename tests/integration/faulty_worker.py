@@ -34,6 +34,11 @@ def at(point: str) -> None:
 class FaultyStore(RedisStore):
     """A store whose owner dies around its commits and trims."""
 
+    async def load(self, partition: int, keys: Sequence[str]) -> dict[str, bytes]:
+        """Load, or not."""
+        at("before load")
+        return await super().load(partition, keys)
+
     async def commit(self, commit: Commit) -> int:
         """Commit, or not."""
         at("before commit")
@@ -52,6 +57,7 @@ class FaultyPublisher(KafkaPublisher):
 
     async def publish(self, outputs: Sequence[Output]) -> None:
         """Publish, and die perhaps."""
+        at("before publish")
         await super().publish(outputs)
         at("after publish")
 

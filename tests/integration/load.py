@@ -14,6 +14,8 @@ from typing import Any
 
 Batch = list[dict[str, Any]]
 MOST_TRIES = 2000
+PAUSE_SECONDS = 0.02
+"""A visitor's longest pause between two batches."""
 BEHAVIOURS: dict[str, dict[str, Any]] = {
     "list_viewed": {"type": "page", "page": {"path": "/products"}},
     "product_viewed": {"type": "page", "page": {"path": "/products/bond/steady-90"}},
@@ -58,13 +60,23 @@ class Tally:
 class Poster(threading.Thread):
     """One visitor after the other; a batch is sent until it is acknowledged, always with the same ids."""
 
-    def __init__(self, number: int, seed: int, port: int, tally: Tally, closing: threading.Event) -> None:
+    def __init__(
+        self,
+        number: int,
+        seed: int,
+        port: int,
+        tally: Tally,
+        closing: threading.Event,
+        *,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
         super().__init__(name=f"poster-{number}", daemon=True)
         self._number = number
         self._rng = random.Random(f"{seed}/{number}")
         self._port = port
         self._tally = tally
         self._closing = closing
+        self._pause_seconds = pause_seconds
         self._connection: http.client.HTTPConnection | None = None
 
     def run(self) -> None:
@@ -87,7 +99,7 @@ class Poster(threading.Thread):
             counts.update(event["properties"]["meant"] for event in batch)
             first = batch[-1]
             owner = f"u:{first['user_id']}" if "user_id" in first else f"a:{first['anonymous_id']}"
-            self._closing.wait(self._rng.uniform(0, 0.02))
+            self._closing.wait(self._rng.uniform(0, self._pause_seconds))
         del counts[""]
         if owner:
             with self._tally.news:

@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.request
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Deployment:
         given: dict[str, dict[str, Any]] = {}
         for name, value in self.environment.items():
             section, _, key = name.removeprefix("PHASEWATCH_").lower().partition("__")
-            given.setdefault(section, {})[key] = value
+            given.setdefault(section, {})[key] = json.loads(value) if value[:1] == "[" else value
         return Settings.model_validate(given)
 
     def run(self, *arguments: str | Path, seconds: float = 60) -> subprocess.CompletedProcess[str]:
@@ -239,6 +239,14 @@ class Worker(_Process):
             lines = answer.read().decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
+    def metric_of(self, name: str, **labels: str) -> float:
+        """Return one series of a metric."""
+        told = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        wanted = f"{name}{{{told}}} "
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=2) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted))
+
 
 class Console(_Process):
     """The query API and the live page."""
@@ -329,9 +337,15 @@ class Inside:
         busy = [partition for partition, one in enumerate(quiet) if not one]
         return f"partitions {busy}; " + json.dumps({w.name: w.ready() for w in self.deployment.workers.values()})
 
-    async def records(self) -> list[Record]:
-        """Return every record of the log, each partition's in order of offset, and each after what it follows from."""
-        waiting = [deque(await self.log.read(n, 0, 1 << 40)) for n in range(self.log.partitions)]
+    async def records(self, *, without: Container[tuple[int, int]] = ()) -> list[Record]:
+        """Return every record of the log, each partition's in order of offset, and each after what it follows from.
+
+        Those at the places (partition, offset) of `without` are left out.
+        """
+        waiting = [
+            deque(one for one in await self.log.read(n, 0, 1 << 40) if (n, one.offset) not in without)
+            for n in range(self.log.partitions)
+        ]
         found: list[Record] = []
         taken = [0] * len(waiting)
         while any(waiting):
@@ -340,7 +354,7 @@ class Inside:
                     record = queue.popleft()
                     assert isinstance(record, Record)
                     found.append(record)
-                    taken[partition] += 1
+                    taken[partition] = record.offset + 1
         return found
 
     async def states(self) -> dict[str, dict[str, Any]]:

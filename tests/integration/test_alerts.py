@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from deploy.local.process import Service, free_ports, wait_until
 from deploy.local.services import Prometheus, RedisServer
 from processors.adapters.kafka.topics import topics
 from tests.integration.embedded_process import COMMAND, EmbeddedProcess
-from tests.integration.production import Deployment, Inside
+from tests.integration.production import Deployment, Inside, Worker
 from tests.services import StartService
 
 pytestmark = pytest.mark.services
@@ -329,9 +330,10 @@ def test_a_kafka_that_takes_nothing(
     collector = start_service(Collector(deployment.directory / "collector", deployment))
     watch = start_watch(collectors=[collector.admin_port], faster=FASTER_WITHOUT_LOG)
     with traffic(collector.url, [{"user_id": "somebody", "type": "page"}]):
-        watch.stays_silent("CollectorCannotWrite", 4)
+        watch.stays_silent("CollectorSpooling", 4)
         with refusing(deployment, ["events"]):
-            watch.wait_for("CollectorCannotWrite")
+            watch.wait_for("CollectorSpooling")
+        assert not watch.fires("CollectorCannotWrite"), "the spool takes all"
 
 
 def test_a_worker_that_is_killed(deployment: Deployment, start_watch: StartWatch) -> None:
@@ -474,3 +476,22 @@ def test_collectors_and_workers_of_different_topics(
     watch = start_watch(collectors=[collector.admin_port], workers=[worker.port])
     with traffic(collector.url, [{"user_id": "somebody", "type": "page"}] * 5):
         watch.wait_for("Imbalance", 180)
+
+
+@pytest.mark.long
+def test_a_worker_with_a_bug_that_drops_events(deployment: Deployment, start_watch: StartWatch) -> None:
+    worker = deployment.workers["one"] = Worker(deployment, "one")
+    worker.environment["PYTHONPATH"] = str(RULES.parents[2])
+    worker.launch(sys.executable, "-m", "tests.integration.forgetful_worker", "worker")
+    worker.wait_ready()
+    watch = start_watch(workers=[worker.port])
+    asyncio.run(_write(deployment, "page"))
+    watch.stays_silent("EventsUnaccounted", 5)
+    asyncio.run(_write(deployment, "click"))
+    watch.wait_for("EventsUnaccounted")
+
+
+async def _write(deployment: Deployment, kind: str) -> None:
+    now = int(time.time() * 1000)
+    async with Inside.open(deployment) as inside:
+        await inside.feed([{"user_id": "1", "type": kind, "ts": now, "arrives": now, "trusted": False}])

@@ -164,29 +164,43 @@ def test_processes_do_not_outlive_their_supervisor(collector: CollectorProcess) 
     wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "they have ended", 20)
 
 
-def test_while_kafka_stands_still_clients_are_told_to_come_back(start_service: StartService, tmp_path: Path) -> None:
+def test_while_kafka_stands_still_the_spool_takes_everything_until_it_is_full(
+    start_service: StartService, tmp_path: Path
+) -> None:
     broker = start_service(KafkaBroker(tmp_path / "kafka"))
     collector = CollectorProcess.on_own_topics(tmp_path, broker.address, workers=1)
+    without_room = CollectorProcess(
+        tmp_path,
+        dict(collector.settings) | {"PHASEWATCH_SPOOL__MIN_FREE_BYTES": str(10**18), "PHASEWATCH_SPOOL__DIR": "full"},
+        workers=1,
+    )
     try:
         collector.start()
-        assert post(collector.port)[0] == 200
+        without_room.start()
+        events = [post(collector.port)[2]]
         broker.pause()
         began = time.monotonic()
-        status, headers, _ = post(collector.port)
-        waited = time.monotonic() - began
-        assert (status, headers["retry-after"]) == (503, "2")
-        assert 9 < waited < 13
-        readiness = collector.readiness()
-        assert f"Kafka at {broker.address}" in readiness["not_ready"]["worker 1"]
-        assert collector.metric("phasewatch_collector_sink_ready") == 0
-        broker.resume()
-        wait_until(lambda: collector.readiness()["ready"], "it is ready again", 30)
-        assert collector.metric("phasewatch_collector_sink_ready") == 1
         status, _, event = post(collector.port)
         assert status == 200
-        assert collector.ids()[event] == 1
+        assert time.monotonic() - began < 9
+        events += [event, *(post(collector.port)[2] for _ in range(20))]
+        readiness = collector.readiness()
+        assert readiness["ready"]
+        assert f"for Kafka: Kafka at {broker.address}" in readiness["notes"]["worker 1"]
+        assert collector.metric("phasewatch_collector_sink_ready") == 1
+        assert collector.metric("phasewatch_collector_events_accepted_total") == len(events)
+        status, headers, _ = post(without_room.port)
+        assert (status, headers["retry-after"]) == (503, "2")
+        assert "is full" in without_room.readiness()["not_ready"]["worker 1"]
+        assert without_room.metric("phasewatch_collector_sink_ready") == 0
+        broker.resume()
+        wait_until(lambda: "notes" not in collector.readiness(), "all is drained", 60)
+        assert set(events) <= set(collector.ids())
+        wait_until(lambda: without_room.readiness()["ready"], "it is ready again", 30)
+        assert post(without_room.port)[0] == 200
     finally:
         collector.close()
+        without_room.close()
 
 
 def test_what_cannot_start_says_why(kafka: str, tmp_path: Path) -> None:

@@ -8,18 +8,20 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from collector.sinks.spool_file import Found
 from collector.wire.record import Draft, Kind, Record
 from phasewatch.cli import app
 from phasewatch.commands import checks, doctor
 from phasewatch.commands.checks import Check, Records, States
 from phasewatch.data_dir import open_log, worker_lock
-from phasewatch.settings import Settings
+from phasewatch.settings import Settings, Spool
 from processors.adapters.kafka.group import Member
 from processors.adapters.kafka.topics import Difference, Finding, topics
 from processors.adapters.redis.health import read_health
@@ -175,6 +177,26 @@ def test_what_stays_in_the_outbox_is_a_fault() -> None:
     ]
     assert results(*found) == ["ok", "fault", "ok"]
     assert "partitions 1-2 are committed and not published for 10 s" in found[1].text
+
+
+def test_what_waits_in_a_spool_is_told_and_a_fault_once_it_lasts() -> None:
+    def found(*files: Found, free_bytes: int = 10**12, now: int = 10_000) -> list[tuple[str, str]]:
+        checked = checks.check_spool(files, free_bytes, Spool(), now)
+        return [(one.result, one.text) for one in checked]
+
+    waits = Found(Path("a.spool"), held=True, rows=1200, bytes=10**6, oldest=5_000)
+    assert found() == [("ok", "nothing waits in it on this machine")]
+    assert found(waits) == [("ok", "1,200 blocks wait in it")]
+    ((result, text),) = found(waits, now=100_000)
+    assert (result, "for 95.0 s" in text) == ("fault", True)
+    ((result, text),) = found(replace(waits, held=False))
+    assert (result, "are nobody's" in text) == ("fault", True)
+    ((result, text),) = found(replace(waits, bytes=Spool().max_bytes))
+    assert (result, "events are refused once" in text) == ("fault", True)
+    ((result, text),) = found(waits, free_bytes=0)
+    assert (result, "events are refused once" in text) == ("fault", True)
+    ((result, text),) = found(replace(waits, rows=0, oldest=None, fault="it was set aside as damaged"))
+    assert (result, text.startswith("a.spool: it was set aside")) == ("fault", True)
 
 
 def test_a_full_disk_is_a_fault() -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ["collector", "processors", "console", "phasewatch"]
 
 DRIVERS = {
-    "sqlite3": ("collector/sinks/sqlite.py", "processors/adapters/sqlite/"),
+    "sqlite3": ("collector/sinks/sqlite.py", "collector/sinks/spool_file.py", "processors/adapters/sqlite/"),
     "aiokafka": ("collector/sinks/kafka", "processors/adapters/kafka/", "processors/adapters/faust/"),
     "faust": ("processors/adapters/faust/",),
     "redis": ("processors/adapters/redis/",),

@@ -14,9 +14,15 @@ committed offsets are not the truth here, the store's position is (architecture,
 - `Consumer.force_commit`: commits where the runners are, for lag tools only; never while rebalancing (it would make
   aiokafka join again), and never crashing.
 - `Consumer._new_consumer_thread`, `_create_worker_consumer`, `_fetch_max_wait_ms`: fetches that wait 50 ms, not 1.5 s.
+- `ConsumerThread._fetch_records`, `_fetcher`, `_records`, `_create_fetch_waiter`, `_closed`: each partition's records
+  are taken by themselves. aiokafka takes all of them at once, and where one partition's can't be unpacked (a codec that
+  is not installed, a damaged batch) it raises, and loses what it had taken of the others.
+- `ConsumerThread.on_thread_stop`: aiokafka waits for a fetch that it has cancelled and lets that be its own end; with
+  all brokers away the thread died of it, and Faust waited for it for a minute.
 - `Consumer.verify_event_path`: a watchdog over streams that there are not.
 - `_thread`, `_ensure_consumer`, `_coordinator._group_instance_id`: a static member that leaves for good has to say so,
   which aiokafka leaves out for static members.
+- `TableManager.on_start`: Faust waits a second there for tables that there are not, before it joins the group.
 - `App._create_directories`: nothing is kept in files.
 """
 
@@ -24,7 +30,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,7 +38,9 @@ import faust
 import faust.transport.drivers.aiokafka as driver
 import structlog
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.structs import ConsumerRecord
+from faust.tables.manager import TableManager
 from faust.types import TP
 from faust.types.transports import TPorTopicSet
 from mode.types import ServiceT
@@ -46,6 +54,8 @@ SESSION_SECONDS: Final = 6.0
 HEARTBEAT_SECONDS: Final = 1.0
 REBALANCE_SECONDS: Final = 10.0
 REQUEST_SECONDS: Final = 30.0
+LEAVE_SECONDS: Final = 5.0
+"""How long leaving the group may take: with no broker there is nobody to tell."""
 COMMIT_SECONDS: Final = 2.0
 """How far the group's offsets may lag behind the store's (contract: seconds)."""
 FETCH_SECONDS: Final = 0.1
@@ -77,13 +87,69 @@ class _SeekRequest:
             self.done.set_exception(FencedError(why))
 
 
+_Fetched = dict[TP, list[ConsumerRecord[bytes, bytes]]]
+_Faults = deque[tuple[TP, Exception]]
+"""What could not be read, from the thread that fetches to the one that folds."""
+
+
 class _Thread(driver.AIOKafkaConsumerThread):
-    """The consumer's thread, whose fetches do not wait for long."""
+    """The consumer's thread, whose fetches do not wait for long, and in which no partition's fault is another's."""
+
+    def __init__(self, *args: Any, faults: _Faults, **kwargs: Any) -> None:  # noqa: ANN401 - Faust's, passed on
+        super().__init__(*args, **kwargs)
+        self._faults = faults
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has 1,500 written into its source
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await super().on_thread_stop()
+        except (asyncio.CancelledError, TimeoutError) as error:
+            _logger.warning("group_not_left", reason=repr(error), meaning="its session has to run out first")
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
+        max_records: int | None = None,
+    ) -> _Fetched:
+        if not self.consumer.flow_active:
+            return {}
+        fetcher = consumer._fetcher  # noqa: SLF001 - see the module's text, and below
+        if consumer._closed or fetcher._closed:  # noqa: SLF001
+            raise ConsumerStoppedError
+        with fetcher._subscriptions.fetch_context():  # noqa: SLF001
+            found = await self._take(fetcher, active_partitions, max_records or MAX_POLL_RECORDS)
+            if found or self._faults:
+                return found
+            waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
+            done, _ = await asyncio.wait([waiter], timeout=timeout)
+            if not done or fetcher._closed:  # noqa: SLF001
+                waiter.cancel()
+                return {}
+            waiter.result()  # raises what concerns the whole group, such as a lack of rights
+            return await self._take(fetcher, active_partitions, max_records or MAX_POLL_RECORDS)
+
+    async def _take(self, fetcher: Any, partitions: set[TP], most: int) -> _Fetched:  # noqa: ANN401 - aiokafka's, private
+        """Return what was fetched of each partition, at most `most` records together."""
+        found: _Fetched = {}
+        for tp in [tp for tp in fetcher._records if tp in partitions]:  # noqa: SLF001 - see the module's text
+            if most <= 0:
+                break
+            try:
+                records = (await fetcher.fetched_records([tp], max_records=most)).get(tp, [])
+            except Exception as error:  # noqa: BLE001 - not swallowed: the partition's runner tells of it
+                self._faults.append((TP(tp.topic, tp.partition), error))
+                continue
+            if records:
+                most -= len(records)
+                found[TP(tp.topic, tp.partition)] = records
+        return found
 
 
 class _Consumer(driver.Consumer):
@@ -92,6 +158,7 @@ class _Consumer(driver.Consumer):
     app: WorkerApp
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Faust's, passed on
+        self._faults: _Faults = deque()
         super().__init__(*args, **kwargs)
         self.runners: dict[TP, PartitionRunner] = {}
         self._stops = 0
@@ -100,7 +167,7 @@ class _Consumer(driver.Consumer):
         self._left_at: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-        return _Thread(self, loop=self.loop, beacon=self.beacon)
+        return _Thread(self, faults=self._faults, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         stops = self._stops
@@ -140,11 +207,18 @@ class _Consumer(driver.Consumer):
             if not wanting:  # an empty set would mean all of them to aiokafka
                 await asyncio.sleep(FETCH_SECONDS / 5)
                 continue
-            fetched: Mapping[TP, Iterable[Any]] = await self._getmany(wanting, FETCH_SECONDS)
+            fetched = await self._getmany(wanting, FETCH_SECONDS)
             for tp, records in fetched.items():
                 runner = self.runners.get(TP(tp.topic, tp.partition))
                 if runner is not None:
                     runner.feed([record_of(one) for one in records])
+            self._tell_faults()
+
+    def _tell_faults(self) -> None:
+        while self._faults:
+            tp, error = self._faults.popleft()
+            if tp in self.runners:
+                self.runners[tp].doubt(_unreadable(tp, self.runners[tp].position, error))
 
     async def _seek_all(self) -> None:
         while self._seeks:
@@ -198,6 +272,15 @@ class _Consumer(driver.Consumer):
         await super().on_stop()
 
 
+def _unreadable(tp: TP, position: int | None, error: Exception) -> str:
+    return (
+        f"partition {tp.partition} of topic {tp.topic} can't be read at offset {position} or soon after: {error!r}. "
+        "Nothing is skipped or lost. Where it was compressed with another codec than gzip, see that the topic has "
+        "compression.type=producer and that only Phasewatch writes there; where it is damaged, make another copy of "
+        "the partition its leader"
+    )
+
+
 def _positions(runners: Mapping[TP, PartitionRunner]) -> dict[TP, int]:
     found = {tp: runner.position for tp, runner in runners.items()}
     return {tp: position for tp, position in found.items() if position is not None}
@@ -205,6 +288,14 @@ def _positions(runners: Mapping[TP, PartitionRunner]) -> dict[TP, int]:
 
 class _Transport(driver.Transport):
     Consumer = _Consumer
+
+
+class _Tables(TableManager):
+    """No tables, so that nothing is waited for."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class WorkerApp(faust.App):
@@ -222,6 +313,7 @@ class WorkerApp(faust.App):
             topic_disable_leader=True,
             topic_allow_declare=False,
             table_standby_replicas=0,
+            TableManager=_Tables,
             stream_wait_empty=False,
             consumer_group_instance_id=name,
             consumer_auto_offset_reset="earliest",

@@ -14,5 +14,6 @@ def record_of(found: ConsumerRecord[bytes, bytes]) -> Record | Unreadable:
     try:
         draft = read_headers(list(found.headers), value)
     except UnreadableRecordError as error:
-        return Unreadable(found.partition, found.offset, str(error), value, isinstance(error, NewerSchemaError))
+        newer = isinstance(error, NewerSchemaError)
+        return Unreadable(found.partition, found.offset, str(error), value, newer=newer, append_time=found.timestamp)
     return Record(found.partition, found.offset, found.timestamp, draft)

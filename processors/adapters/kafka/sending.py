@@ -10,13 +10,17 @@ from itertools import chain
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
 
 from processors.engine.outputs import Output
 from processors.engine.ports import StoreUnavailableError
 
+LARGEST_BYTES: Final = 1_048_588
+"""What a topic takes as one batch, compressed where it is: Kafka's default of message.max.bytes, and our topics'."""
 BATCH_BYTES: Final = 900_000
-"""Below the 1,048,588 bytes that a broker takes as one batch (Kafka's broker setting message.max.bytes)."""
+"""Of a batch of ours, before compression; the rest is room for a single record's headers."""
 DELIVERY_SECONDS: Final = 20.0
 """How long a batch may be under way: aiokafka itself never gives a batch of an idempotent producer up."""
 REQUEST_TIMEOUT_MS: Final = 10_000
@@ -138,18 +142,41 @@ async def send_in_order(producer: AIOKafkaProducer, topic: str, partition: int, 
             if partition not in known:
                 msg = f"{topic} has {len(known)} partitions, and none of number {partition}: run `phasewatch topics`"
                 raise KafkaError(msg)
-            await (await producer.send_batch(batch, topic, partition=partition))
+            try:
+                await (await producer.send_batch(batch, topic, partition=partition))
+            except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+                raise KafkaError(_too_large(topic, batch.size())) from error
+
+
+def _too_large(topic: str, size: int) -> str:
+    return (
+        f"topic {topic} refuses a batch of {size} bytes, since its max.message.bytes is below that. Nothing is lost, "
+        f"what follows waits. `phasewatch topics` sets max.message.bytes to the {LARGEST_BYTES} that Phasewatch needs; "
+        "where that does not do, raise it further"
+    )
 
 
 def _batches(producer: AIOKafkaProducer, outputs: Sequence[Output]) -> Iterator[Any]:
+    """Yield batches that a topic takes; one that is too large for that by itself goes alone, compressed."""
     batch = producer.create_batch()
     for one in outputs:
         row = {"key": one.key, "value": one.value, "timestamp": None, "headers": list(one.headers)}
-        if batch.append(**row) is None:  # full; an empty batch takes a record of any size
-            yield batch
-            batch = producer.create_batch()
+        large = len(one.value or b"") > BATCH_BYTES
+        if large or batch.append(**row) is None:  # full
+            if batch.record_count():
+                yield batch
+            batch = _compressed() if large else producer.create_batch()
             batch.append(**row)
-    yield batch
+            if large:
+                yield batch
+                batch = producer.create_batch()
+    if batch.record_count():
+        yield batch
+
+
+def _compressed() -> BatchBuilder:
+    """Return a batch that is compressed when it is sent: a transfer of 2 MB, mostly digits, becomes some 400 kB."""
+    return BatchBuilder(BATCH_BYTES, DefaultRecordBatch.CODEC_GZIP)
 
 
 async def discard(producer: AIOKafkaProducer) -> None:

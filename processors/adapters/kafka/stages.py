@@ -39,6 +39,7 @@ class StagesWriter:
         self._producer: AIOKafkaProducer | None = producer
         self._waiting: dict[bytes | None, Output] = {}
         self._bytes = 0
+        self._flushing = asyncio.Lock()
 
     @classmethod
     async def begin(cls, brokers: str, prefix: str, partition: int) -> Self:
@@ -78,6 +79,10 @@ class StagesWriter:
             FencedError: if a later owner has begun, or this writer has failed before.
             StoreUnavailableError: if Kafka can't be reached or does not answer in time.
         """
+        async with self._flushing:  # what was kept while a transaction is under way takes the next one
+            await self._flush()
+
+    async def _flush(self) -> None:
         producer = self._producer
         if producer is None:
             msg = f"the writer of partition {self._partition} of topic {self._topic} was given up: acquire anew"

@@ -26,6 +26,14 @@ _BY_CODE: Final = {
 }
 """Meaning and remedy by the first word of what Redis answers."""
 
+_BY_TEXT: Final = {
+    "user executing the script": _BY_CODE["NOPERM"],  # Redis 7.0
+    "DB index is out of range": "it has no database of this number: check the number at the end of redis.url",
+    "unknown command 'SENTINEL'": "redis.sentinels names something that is no Sentinel: name the Sentinels' ports, "
+    "or leave it empty and let redis.url name the Redis",
+}
+"""The same by what Redis says without a code of its own."""
+
 _BY_CLASS: Final = {
     "AuthenticationError": _BY_CODE["WRONGPASS"],
     "AuthorizationError": _BY_CODE["NOAUTH"],
@@ -51,8 +59,9 @@ def unavailable(error: RedisError, address: str) -> StoreUnavailableError:
 def _meaning(error: RedisError) -> str:
     if isinstance(error, MasterNotFoundError):
         return "no Sentinel knows a master under this name: check redis.sentinels and redis.sentinel_service"
-    if "user executing the script" in str(error):  # Redis 7.0 says so without a code
-        return _BY_CODE["NOPERM"]
+    for said, meaning in _BY_TEXT.items():
+        if said in str(error):
+            return meaning
     word = str(error).partition(" ")[0]
     if word in _BY_CODE:
         return _BY_CODE[word]

@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from importlib.resources import files
-from itertools import chain
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from itertools import chain, count
 from typing import Any, Final
 from zlib import crc32
 
-import hiredis
 import msgspec
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from processors.adapters.redis.errors import unavailable
 from processors.adapters.redis.health import RedisHealth, read_health
 from processors.adapters.redis.packing import pack, unpack
+from processors.adapters.redis.scripts import Argument, Script, Scripts
 from processors.engine.outputs import Output
-from processors.engine.ports import Acquired, Commit, FencedError, LogMismatchError
+from processors.engine.ports import Acquired, Commit, Copy, CopyLostError, FencedError, LogMismatchError, Part
+from processors.engine.state import Position
 
 HASHES: Final = 32
 """Hashes that share a partition's persons and links: a sweep reads the keys of one at a time. Never to be changed."""
@@ -35,20 +36,28 @@ _ANSWER_SECONDS: Final = 5.0
 _CONNECTIONS: Final = 32
 """One store's at most: Redis answers one after the other anyway."""
 _KEYS_A_QUERY: Final = 500
+_HOURS_A_QUERY: Final = 64
+"""Due lists that a copy reads at once; a hash it reads whole: of a million people in 32 partitions some 0.5 MB."""
+_OUTPUTS_A_QUERY: Final = 500
+_COPY_SECONDS: Final = 600
+"""How long copying one partition may take, and how long commits go on keeping things for a copier that died."""
+_REPLACE_SECONDS: Final = 3600
+"""When what is written to replace a partition expires, where whoever wrote it died."""
+
+ACQUIRE: Final = Script("steps", "acquire")
+COMMIT: Final = Script("steps", "commit")
+OUTBOX: Final = Script("outbox")
+TRIM: Final = Script("trim")
+LOAD: Final = Script("load")
+DUE: Final = Script("due")
+COPY_BEGIN: Final = Script("copy_begin")
+COPY: Final = Script("copy")
+COPY_END: Final = Script("copy_end")
+REPLACE: Final = Script("replace")
 
 _Wire = tuple[str, int, bytes | None, tuple[tuple[str, bytes], ...], bytes | None]
 _encoder = msgspec.msgpack.Encoder()
 _output_decoder = msgspec.msgpack.Decoder(_Wire)
-
-
-class _Packing:
-    """Packs the arguments of scripts in C; redis-py's asyncio connections do it in Python, 1 µs an argument."""
-
-    def pack_command(self, *args: bytes | str | float) -> list[bytes]:
-        if args[0] == "EVALSHA":
-            return [hiredis.pack_command(args)]  # type: ignore[arg-type] # its stub means one of them, not many
-        packed: list[bytes] = super().pack_command(*args)  # type: ignore[misc] # the connection's
-        return packed
 
 
 class RedisStore:
@@ -57,17 +66,10 @@ class RedisStore:
     def __init__(self, client: Redis, prefix: str, address: str, sentinels: Sequence[Redis] = ()) -> None:
         self._client = client
         self._sentinels = sentinels
-        pool = client.connection_pool
-        pool.connection_class = type("PackingConnection", (_Packing, pool.connection_class), {})
         self._prefix = prefix
         self._address = address
         self._connections = asyncio.Semaphore(_CONNECTIONS)
-        self._acquire = client.register_script(_script("steps", "acquire"))
-        self._commit = client.register_script(_script("steps", "commit"))
-        self._outbox = client.register_script(_script("outbox"))
-        self._trim = client.register_script(_script("trim"))
-        self._load = client.register_script(_script("load"))
-        self._due = client.register_script(_script("due"))
+        self._scripts = Scripts(client)
 
     @classmethod
     def open(
@@ -125,14 +127,30 @@ class RedisStore:
     async def _away(self) -> AsyncIterator[Redis]:
         """Lend the client; what Redis refuses or does not answer is raised as the port's errors."""
         async with self._connections:
-            try:
+            with self._errors():
                 yield self._client
-            except ResponseError as error:
-                if str(error).startswith("FENCED"):
-                    raise FencedError(str(error).removeprefix("FENCED ")) from error
-                raise unavailable(error, self._address) from error
-            except RedisError as error:
-                raise unavailable(error, self._address) from error
+
+    async def _run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:  # noqa: ANN401 - the script's
+        """Return a script's answer; raises as `_away`."""
+        with self._errors():
+            return await self._scripts.run(script, keys, args)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ResponseError as error:
+            if str(error).startswith("FENCED"):
+                raise FencedError(str(error).removeprefix("FENCED ")) from error
+            if str(error).startswith("COPYLOST"):
+                raise CopyLostError(str(error).removeprefix("COPYLOST ")) from error
+            raise unavailable(error, self._address) from error
+        except RedisError as error:
+            raise unavailable(error, self._address) from error
+        except RuntimeError as error:  # uvloop's way to say it, and redis-py passes it on
+            if "is closed" not in str(error):
+                raise
+            raise unavailable(RedisConnectionError(str(error)), self._address) from error
 
     async def bind(self, log_id: str, partitions: int) -> None:
         """Remember which log the store belongs to, the first time; see the port."""
@@ -158,8 +176,7 @@ class RedisStore:
     async def acquire(self, partition: int) -> Acquired:
         """Become the only owner of a partition; see the port."""
         token = secrets.token_hex(16)
-        async with self._away():
-            state = await self._acquire(keys=[self._key(partition, "partition")], args=[token])
+        state = await self._run(ACQUIRE, keys=[self._key(partition, "partition")], args=[token])
         return Acquired(token, state)
 
     async def state(self, partition: int) -> bytes | None:
@@ -179,15 +196,13 @@ class RedisStore:
         for group in groups.values():
             args.append(len(group))
             args += group
-        async with self._away():
-            answers = await self._load(keys=[self._key(partition, "people", n) for n in groups], args=args)
+        answers = await self._run(LOAD, keys=[self._key(partition, "people", n) for n in groups], args=args)
         found = zip(chain.from_iterable(groups.values()), chain.from_iterable(answers), strict=True)
         return {key: unpack(held) for key, held in found if held is not None}
 
     async def due(self, partition: int, hour: int, most: int) -> list[tuple[int, str]]:
         """Return at most `most` listed (due hour, key) pairs up to `hour`, in that order."""
-        async with self._away():
-            found = await self._due(keys=[self._key(partition, "due")], args=[hour, most])
+        found = await self._run(DUE, keys=[self._key(partition, "due")], args=[hour, most])
         return [(at, key.decode()) for at, keys in zip(found[::2], found[1::2], strict=True) for key in keys]
 
     async def first_due(self, partition: int) -> int | None:
@@ -217,21 +232,18 @@ class RedisStore:
             keys.append(self._key(partition, *name))
             args += command, len(values)
             args += values
-        async with self._away():
-            last = await self._commit(keys=keys, args=args)
+        last = await self._run(COMMIT, keys=keys, args=args)
         return int(last)
 
     async def outbox(self, partition: int, most: int) -> list[tuple[int, Output]]:
         """Return at most `most` committed outputs that were not trimmed, in order."""
         keys = [self._key(partition, name) for name in ("partition", "outbox")]
-        async with self._away():
-            base, found = await self._outbox(keys=keys, args=[most])
+        base, found = await self._run(OUTBOX, keys=keys, args=[most])
         return [(number, Output(*_output_decoder.decode(one))) for number, one in enumerate(found, base)]
 
     async def trim(self, partition: int, token: str, upto: int) -> None:
         """Forget outputs up to and including number `upto`; see the port."""
-        async with self._away():
-            await self._trim(keys=[self._key(partition, name) for name in ("partition", "outbox")], args=[token, upto])
+        await self._run(TRIM, keys=[self._key(partition, name) for name in ("partition", "outbox")], args=[token, upto])
 
     async def people(self, partition: int) -> AsyncIterator[tuple[str, bytes]]:
         """Yield every (key, value) of a partition's persons."""
@@ -242,6 +254,71 @@ class RedisStore:
                 if key in found:
                     yield key, found[key]
             after = keys[-1]
+
+    async def copy(self, partition: int) -> Copy:
+        """Return a partition as it is now: commits keep for it what they write over (ADR 0010); see the port."""
+        copy = secrets.token_hex(8)
+        keys = [self._key(partition, name) for name in ("partition", "due", "outbox")]
+        offset, cursor, base, state, hours = await self._run(COPY_BEGIN, keys=keys, args=[copy, _COPY_SECONDS])
+        parts = self._copy_parts(partition, copy, base, [int(hour) for hour in hours])
+        return Copy(Position(int(offset), int(cursor)), state, parts)
+
+    async def _copy_parts(
+        self, partition: int, copy: str, base: int, hours: Sequence[int]
+    ) -> AsyncGenerator[Part, None]:
+        hashes = [("people", number) for number in range(HASHES)]
+        try:
+            for name in hashes:
+                held, before = await self._copied(partition, copy, [name], "HGETALL")
+                values = _fields(held) | _fields(before)
+                yield Part(people=[(key.decode(), unpack(value)) for key, value in values.items() if value])
+            for at in range(0, len(hours), _HOURS_A_QUERY):
+                some = hours[at : at + _HOURS_A_QUERY]
+                found = await self._copied(partition, copy, [("due", hour) for hour in some], "ZRANGE", 0, -1)
+                yield Part(listings=_listings(some, found))
+            for at in count(0, _OUTPUTS_A_QUERY):
+                kept = ("outbox", "before", copy)
+                held, _ = await self._copied(partition, copy, [kept], "LRANGE", at, at + _OUTPUTS_A_QUERY - 1)
+                if not held:
+                    break
+                yield Part(outputs=[(n, Output(*_output_decoder.decode(one))) for n, one in enumerate(held, base + at)])
+        finally:
+            keys = [self._key(partition, *name) for name in (("partition",), *hashes, ("outbox",))]
+            await self._run(COPY_END, keys=keys, args=[copy])
+
+    async def _copied(
+        self, partition: int, copy: str, names: Sequence[tuple[object, ...]], *command: str | int
+    ) -> list[Any]:
+        """Return of each key what a command reads, and what of it was kept for the copy, as fields and values."""
+        keys = [self._key(partition, *name) for name in (("partition",), *names)]
+        found: list[Any] = await self._run(COPY, keys=keys, args=[copy, *command])
+        return found
+
+    async def replace(self, partition: int, position: Position, state: bytes | None, parts: Iterable[Part]) -> None:
+        """Write a copy beside a partition, then put it in its place in one script; see the port."""
+        new = ("new", secrets.token_hex(8))
+        written: set[tuple[object, ...]] = set()
+        base: int | None = None
+        for part in parts:
+            if base is None and part.outputs:
+                base = part.outputs[0][0]
+            unit = Commit(partition, "", position, position, b"")
+            unit.people, unit.listings = dict(part.people), dict.fromkeys(part.listings, True)
+            unit.outputs = part.outputs
+            async with self._away() as client, client.pipeline(transaction=False) as pipeline:
+                for name, command, values in steps_of(unit):
+                    key = self._key(partition, *new, *name)
+                    pipeline.execute_command(command, key, *values)
+                    if name not in written:
+                        pipeline.expire(key, _REPLACE_SECONDS)
+                        written.add(name)
+                await pipeline.execute()
+        replaced = [("outbox",), *(("people", number) for number in range(HASHES))]
+        keys = [self._key(partition, *name) for name in (("partition",), ("due",), *replaced)]
+        for name in written:
+            keys += self._key(partition, *new, *name), self._key(partition, *name)
+        args: list[Any] = [secrets.token_hex(16), *position, base or 0, state or b"", len(replaced)]
+        await self._run(REPLACE, keys=keys, args=args)
 
     async def note(self, name: str) -> str | None:
         """Return what was noted under a name."""
@@ -260,14 +337,22 @@ class RedisStore:
             return read_health(await client.info())
 
 
-def _script(*names: str) -> bytes:
-    here = files("processors.adapters.redis")
-    return b"\n".join((here / f"{name}.lua").read_bytes() for name in names)
-
-
 def _number(key: str) -> int:
     """Return which of a partition's hashes holds a key."""
     return crc32(key.encode()) % HASHES
+
+
+def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _listings(hours: Sequence[int], found: Sequence[Any]) -> list[tuple[int, str]]:
+    """Return what was listed, of what is (every other one found) and what was kept of before (the ones between)."""
+    listed = []
+    for hour, held, kept in zip(hours, found[::2], found[1::2], strict=True):
+        was = dict.fromkeys(held, b"0") | _fields(kept)
+        listed += [(hour, key.decode()) for key, score in was.items() if score]
+    return listed
 
 
 def steps_of(commit: Commit) -> list[tuple[tuple[object, ...], str, list[Any]]]:

@@ -206,5 +206,6 @@ def _record(partition: int, offset: int, append_time: int, headers: str, value: 
     try:
         draft = read_headers(log_file.decode_headers(headers), value or b"")
     except UnreadableRecordError as error:
-        return Unreadable(partition, offset, str(error), value or b"", isinstance(error, NewerSchemaError))
+        newer = isinstance(error, NewerSchemaError)
+        return Unreadable(partition, offset, str(error), value or b"", newer=newer, append_time=append_time)
     return Record(partition, offset, append_time, draft)

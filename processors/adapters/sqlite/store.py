@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from collector.wire.log_file import decode_headers, encode_headers
 from processors.engine.outputs import Output
-from processors.engine.ports import Acquired, Commit, FencedError, LogMismatchError, StoreUnavailableError
+from processors.engine.ports import (
+    Acquired,
+    Commit,
+    Copy,
+    FencedError,
+    LogMismatchError,
+    Part,
+    StoreUnavailableError,
+)
 from processors.engine.state import Position
 
 _SCHEMA: Final = """
@@ -35,6 +43,7 @@ _PRAGMAS: Final = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAG
 """NORMAL: a power cut may take the last commits, never part of one; the log is folded again from the older position."""
 
 _KEYS_A_QUERY: Final = 500
+_ROWS_A_PART: Final = 1000
 
 
 class SqliteStore:
@@ -138,17 +147,22 @@ class SqliteStore:
             ).fetchall()
         return [key for (key,) in rows]
 
-    async def commit(self, commit: Commit) -> int:
-        """Do all of a unit of work in one transaction; see the port."""
+    @contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
         with self._away():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(begin)
             try:
-                self._check(commit)
-                self._write(commit)
+                yield
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
+
+    async def commit(self, commit: Commit) -> int:
+        """Do all of a unit of work in one transaction; see the port."""
+        with self._transaction():
+            self._check(commit)
+            self._write(commit)
         return commit.outputs[-1][0] if commit.outputs else 0
 
     def _check(self, commit: Commit) -> None:
@@ -169,13 +183,7 @@ class SqliteStore:
 
     def _write(self, commit: Commit) -> None:
         run, partition = self._connection.executemany, commit.partition
-        run(
-            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (partition, number, one.topic, one.partition, one.key, encode_headers(one.headers), one.value)
-                for number, one in commit.outputs
-            ],
-        )
+        self._put_out(partition, commit.outputs)
         run(
             'INSERT INTO people VALUES (?, ?, ?) ON CONFLICT ("partition", key) DO UPDATE SET value = excluded.value',
             [(partition, key, value) for key, value in commit.people.items() if value is not None],
@@ -197,14 +205,26 @@ class SqliteStore:
             (*commit.position, commit.state, partition),
         )
 
+    def _put_out(self, partition: int, outputs: Iterable[tuple[int, Output]]) -> None:
+        self._connection.executemany(
+            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (partition, number, one.topic, one.partition, one.key, encode_headers(one.headers), one.value)
+                for number, one in outputs
+            ],
+        )
+
     async def outbox(self, partition: int, most: int) -> list[tuple[int, Output]]:
         """Return at most `most` committed outputs that were not trimmed, in order."""
         with self._away():
-            rows = self._connection.execute(
-                "SELECT number, topic, target, key, headers, value FROM outbox"
-                ' WHERE "partition" = ? ORDER BY number LIMIT ?',
-                (partition, most),
-            ).fetchall()
+            return self._waiting(partition, most)
+
+    def _waiting(self, partition: int, most: int) -> list[tuple[int, Output]]:
+        rows = self._connection.execute(
+            "SELECT number, topic, target, key, headers, value FROM outbox"
+            ' WHERE "partition" = ? ORDER BY number LIMIT ?',
+            (partition, most),
+        )
         return [
             (number, Output(topic, target, key, tuple(decode_headers(headers)), value))
             for number, topic, target, key, headers, value in rows
@@ -212,15 +232,9 @@ class SqliteStore:
 
     async def trim(self, partition: int, token: str, upto: int) -> None:
         """Forget outputs up to and including number `upto`; see the port."""
-        with self._away():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._owned(partition, token)
-                self._connection.execute('DELETE FROM outbox WHERE "partition" = ? AND number <= ?', (partition, upto))
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
+        with self._transaction():
+            self._owned(partition, token)
+            self._connection.execute('DELETE FROM outbox WHERE "partition" = ? AND number <= ?', (partition, upto))
 
     async def people(self, partition: int) -> AsyncIterator[tuple[str, bytes]]:
         """Yield every (key, value) of a partition's persons."""
@@ -229,3 +243,36 @@ class SqliteStore:
             for key, value in sorted((await self.load(partition, keys)).items()):
                 yield key, value
             after = keys[-1]
+
+    async def copy(self, partition: int) -> Copy:
+        """Return a partition as it is now, read at once: a whole one takes some ms and MB; see the port."""
+        with self._transaction("BEGIN"):  # reads only: in WAL mode it neither waits for a writer nor stops one
+            run = self._connection.execute
+            found = run('SELECT "offset", cursor, state FROM partitions WHERE "partition" = ?', (partition,)).fetchone()
+            offset, cursor, state = found or (0, 0, None)
+            people = run('SELECT key, value FROM people WHERE "partition" = ?', (partition,)).fetchall()
+            listings = run('SELECT hour, key FROM due WHERE "partition" = ?', (partition,)).fetchall()
+            outputs = self._waiting(partition, -1)
+
+        async def parts() -> AsyncGenerator[Part, None]:
+            for at in range(0, len(people), _ROWS_A_PART):
+                yield Part(people=people[at : at + _ROWS_A_PART])
+            for at in range(0, len(listings), _ROWS_A_PART):
+                yield Part(listings=listings[at : at + _ROWS_A_PART])
+            for at in range(0, len(outputs), _ROWS_A_PART):
+                yield Part(outputs=outputs[at : at + _ROWS_A_PART])
+
+        return Copy(Position(offset, cursor), state, parts())
+
+    async def replace(self, partition: int, position: Position, state: bytes | None, parts: Iterable[Part]) -> None:
+        """Put a copy in the place of a partition, in one transaction; see the port."""
+        with self._transaction():
+            run, run_many = self._connection.execute, self._connection.executemany
+            for table in ("partitions", "people", "due", "outbox"):
+                run(f'DELETE FROM {table} WHERE "partition" = ?', (partition,))  # noqa: S608 - the names above
+            for part in parts:
+                run_many("INSERT INTO people VALUES (?, ?, ?)", [(partition, *one) for one in part.people])
+                run_many("INSERT INTO due VALUES (?, ?, ?)", [(partition, *one) for one in part.listings])
+                self._put_out(partition, part.outputs)
+            token = secrets.token_hex(16)
+            run("INSERT INTO partitions VALUES (?, ?, ?, ?, ?)", (partition, token, *position, state))

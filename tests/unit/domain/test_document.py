@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.domain.definitions import DefinitionsError, Pattern
-from processors.domain.document import FOLD, MAX_DOCUMENT_CHARS, parse
+from processors.domain.document import FOLD, MAX_DOCUMENT_BYTES, parse
 from processors.domain.fold import Rulebook
 from processors.domain.matching import Names
 from processors.domain.rules import Rules
@@ -134,7 +134,8 @@ def test_what_is_no_toml_is_named_with_its_place(text: str, line: int, column: i
 
 
 def test_a_document_has_a_bound() -> None:
-    assert problems("#" * (MAX_DOCUMENT_CHARS + 1)) == [(1, 1, "document")]
+    assert problems("#" * (MAX_DOCUMENT_BYTES + 1)) == [(1, 1, "document")]
+    assert problems("#" + "基" * (MAX_DOCUMENT_BYTES // 3 + 1)) == [(1, 1, "document")]
 
 
 @pytest.mark.parametrize("table", ["behaviours", "milestones"])

@@ -23,6 +23,7 @@ from processors.engine.codec import (
     encode_transfer,
 )
 from processors.engine.outputs import EVENTS
+from processors.engine.tallies import Tallies
 from tests.unit.engine.partition import DAY, START, PartitionLog, acquire, fold
 
 
@@ -51,6 +52,14 @@ async def test_a_transfer_leaves_out_what_is_remembered_from_before() -> None:
     person = decode_person("u:1", (await fold(lively().records)).people["u:1"])
     assert len(person.remembered) == 7 * ROW_BYTES
     assert len(decode_transfer(encode_transfer("x", "1", person, START + HOUR_MS))[1].remembered) == 4 * ROW_BYTES
+
+
+async def test_a_state_of_before_there_were_tallies_counts_from_where_it_stands() -> None:
+    log = lively()
+    found = (await fold(log.records)).state or b""
+    assert decode_state(0, 1, found).tallies.sources["(none)"].read == 7
+    older = msgspec.msgpack.encode(msgspec.msgpack.decode(found)[:15])
+    assert decode_state(0, 1, older).tallies == Tallies(begin=len(log.records))
 
 
 async def test_a_state_comes_out_as_it_went_in() -> None:

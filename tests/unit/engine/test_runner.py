@@ -154,13 +154,50 @@ async def test_what_passes_is_tried_again_and_said(consumer: Consumer, failure: 
     assert consumer.runner.why_not_ready is None
 
 
-async def test_a_log_that_is_another_one_stops_it_for_good(consumer: Consumer, logged_errors: list[str]) -> None:
+async def test_a_log_that_is_another_one_stops_it(consumer: Consumer, logged_errors: list[str]) -> None:
     consumer.failures = [LogMismatchError("records are missing")]
     consumer.runner.start()
     await until(lambda: logged_errors, "said")
     await consumer.runner.stop()
     assert consumer.runner.why_not_ready == "stopped: records are missing"
     assert consumer.seeks == []
+
+
+async def test_until_somebody_has_mended_that(
+    consumer: Consumer, logged_errors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_MOST_SECONDS", 0.01)
+    consumer.failures = [LogMismatchError("records are missing")] * 5
+    consumer.runner.start()
+    await until(lambda: consumer.runner.wants, "owned, without a restart")
+    assert len(logged_errors) == 1, "said once, not at each look"
+
+
+async def test_what_a_reader_doubts_is_looked_at_again(consumer: Consumer) -> None:
+    consumer.runner.start()
+    await until(lambda: consumer.runner.wants, "owned")
+    middle = await consumer.decide(2)
+    await consumer.feed()
+    await folded(consumer, middle)
+    consumer.runner.doubt("it can't be read")
+    await until(lambda: consumer.runner.why_not_ready == "it can't be read", "says why")
+    await until(lambda: consumer.runner.wants, "owned again")
+    assert consumer.seeks == [0, middle]
+
+
+async def test_what_ends_ownership_again_and_again_is_tried_less_and_less_often(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_MOST_SECONDS", 5)
+    consumer.runner.start()
+    waited = []
+    for _ in range(5):
+        began = time.monotonic()
+        await until(lambda: consumer.runner.wants, "owned")
+        waited.append(time.monotonic() - began)
+        consumer.runner.doubt("it can't be read")
+        await until(lambda: not consumer.runner.wants, "given up")
+    assert waited[4] > 0.06, waited  # of 0.08, the fourth
 
 
 async def test_a_fault_of_ours_is_said_and_tried_again(consumer: Consumer, logged_errors: list[str]) -> None:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from typing import Any
 
 import pytest
 
-from collector.wire.record import HOUR_MS, Kind, NewerSchemaError
+from collector.wire.record import (
+    HOUR_MS,
+    Draft,
+    Kind,
+    NewerSchemaError,
+    Record,
+    UnreadableRecordError,
+    read_headers,
+)
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.codec import decode_state
 from processors.engine.fold import SET_ASIDE_BYTES
-from processors.engine.outputs import SET_ASIDE
+from processors.engine.outputs import EVENTS, SET_ASIDE
 from processors.engine.ports import Unreadable
-from tests.unit.engine.partition import SHIPPED, PartitionLog, acquire, fold
+from tests.unit.engine.partition import DAY, SHIPPED, PartitionLog, acquire, fold
 
 EVENT = '{"id":"1","type":"page","occurred_at":1,"received_at":1,'
 
 BAD: dict[str, tuple[Kind, bytes, dict[str, Any]]] = {
     "a block that is no JSON": (Kind.EVENTS, b"{\n", {}),
     "a block with half an event": (Kind.EVENTS, b'{"id":"1"}\n', {}),
-    "an event of nobody": (Kind.EVENTS, f"{EVENT[:-1]}}}\n".encode(), {}),
+    "an event of nobody": (Kind.EVENTS, f"{EVENT[:-1]}}}\n".encode(), {"count": 1}),
     "an event of no known type": (Kind.EVENTS, EVENT.replace("page", "dance").encode() + b'"user_id":"1"}\n', {}),
     "a forwarded block for nobody": (Kind.FORWARD, EVENT.encode() + b'"user_id":"1"}\n', {}),
     "a forwarded block for no user": (Kind.FORWARD, EVENT.encode() + b'"user_id":"1"}\n', {"person": "a:x"}),
@@ -32,6 +42,18 @@ BAD: dict[str, tuple[Kind, bytes, dict[str, Any]]] = {
     "a cut without numbers": (Kind.TIERS, b'{"top": null, "next": 1}', {}),
     "a request that is no object": (Kind.PUBLISH, b'"fold = 1"', {}),
     "a request for no text": (Kind.PUBLISH, b'{"definitions": 1}', {}),
+    "more events than its header says": (Kind.EVENTS, EVENT.encode() + b'"user_id":"1"}\n', {"count": 0}),
+    "fewer events than its header says": (Kind.EVENTS, EVENT.encode() + b'"user_id":"1"}\n', {"count": 2}),
+    "an order that is a list": (
+        Kind.EVENTS,
+        EVENT.replace("page", "purchase").encode() + b'"user_id":"1","properties":[]}\n',
+        {"count": 1},
+    ),
+    "a time that no state holds": (
+        Kind.EVENTS,
+        EVENT.replace(":1,", f":{10**30},").encode() + b'"user_id":"1"}\n',
+        {"count": 1},
+    ),
     "a source that is none": (Kind.EVENTS, EVENT.encode() + b'"user_id":"1"}\n', {"source": "here"}),
 }
 
@@ -141,6 +163,79 @@ async def test_a_record_of_a_newer_program_is_waited_for() -> None:
         assert unit.position.offset <= offset
     finally:
         store.close()
+
+
+def test_so_is_one_whose_other_headers_it_does_not_know() -> None:
+    for headers in ([("schema", b"2")], [("schema", b"2"), ("kind", b"new"), ("count", None)]):
+        with pytest.raises(NewerSchemaError, match="schema 2 is newer than 1"):
+            read_headers(headers, b"")
+
+
+HEADERS: list[tuple[str, bytes | None]] = [
+    ("kind", b"events"), ("schema", b"1"), ("count", b"1"), ("clock", b"5"), ("source", b"0-1/2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", [None, b"", b"\xff", b"-1", b"9" * 30, b"9" * 5000, b"x", b"1.5"])
+@pytest.mark.parametrize("name", ["kind", "schema", "count", "clock"])
+def test_headers_that_make_no_sense_are_unreadable(name: str, said: bytes | None) -> None:
+    headers = [(one, said if one == name else value) for one, value in HEADERS]
+    if (name, said) in {("schema", b"-1"), ("schema", b"9" * 30)}:
+        return  # the one is as old as can be, the other a newer program's
+    with pytest.raises(UnreadableRecordError):
+        read_headers(headers, b"")
+
+
+NUMBERS = (b"-1", b"1.5", b"1e400", b"9" * 30, b"9223372036854775808", b"-9223372036854775809", b"null", b'"1"', b"[]")
+TEXTS = (b"null", b"[]", b"{}", b"1", b'"\\ud800"', b'""', b'"u:"', b"true", b'"\xff"', b"[" * 2000 + b"]" * 2000)
+
+
+def damaged(value: bytes, rng: random.Random) -> bytes:
+    """Return a record's value with a few faults in it, such as other programs and broken ones make."""
+    for _ in range(rng.randrange(1, 4)):
+        way, at = rng.randrange(6), rng.randrange(len(value) + 1)
+        pattern, others = ((rb"-?\d+", NUMBERS), (rb'"[^"]*"', TEXTS))[way % 2]
+        found = list(re.finditer(pattern, value))
+        if way == 0:
+            value = value[:at] + rng.randbytes(1) + value[at + 1 :]
+        elif way == 1:
+            value = value[:at]
+        elif way == 2:
+            value += value
+        elif found:
+            one = rng.choice(found)
+            value = value[: one.start()] + rng.choice(others) + value[one.end() :]
+    return value
+
+
+async def of_every_kind() -> list[Draft]:
+    """Return a record of every kind that carries a value."""
+    log = PartitionLog()
+    log.block(1, log.make(1, "view", user=None, anonymous_id="x", seq=3, session_id="s"))
+    log.block(2, log.make(2, type="identify", user="9", anonymous_id="x"))
+    log.money("purchase", 3, order="o9", matures_at=4, amount="3.00")
+    log.control(Kind.CLAIM, 4, {"anonymous_id": "y", "user_id": "2"}, source="0-3/4")
+    log.control(Kind.TIERS, 4, {"top": 4, "next": 2}, source="0-3/5")
+    log.control(Kind.PUBLISH, 4, {"definitions": "fold = 1"})
+    found = [one.draft for one in log.records if isinstance(one, Record)]
+    derived = [one for _, one in (await fold(log.records)).outputs if one.topic == EVENTS]
+    return found + [read_headers(one.headers, one.value or b"") for one in derived]
+
+
+async def test_whatever_a_record_holds_the_partition_goes_on() -> None:
+    rng = random.Random(8)
+    drafts = await of_every_kind()
+    assert {one.kind for one in drafts} >= set(Kind) - {Kind.TICK, Kind.LIVE}
+    for _ in range(150):
+        draft = rng.choice(drafts)
+        log = PartitionLog()
+        log.append(
+            draft.kind, 1, damaged(draft.value, rng), count=draft.count, source=draft.source, person=draft.person
+        )
+        log.decide(2, user="77")
+        log.tick(120 * DAY)
+        found = await fold(log.records)
+        assert "decision" in {one["to"] for one in found.changes("u:77")}, log.records[1]
 
 
 async def test_of_a_large_record_the_beginning_is_kept() -> None:

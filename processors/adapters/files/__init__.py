@@ -1,0 +1,1 @@
+"""Snapshots of the state store as folders of files."""
