@@ -32,6 +32,7 @@ class Subscriber:
     """Reads from the beginning on; `messages` holds what it has read, by topic, each partition's in order."""
 
     def __init__(self, brokers: str, prefix: str, partitions: int) -> None:
+        self._brokers = brokers
         self._prefix = prefix
         self._places = [TopicPartition(prefix + topic, number) for topic in TOPICS for number in range(partitions)]
         self._consumer = AIOKafkaConsumer(
@@ -69,9 +70,20 @@ class Subscriber:
             self._task.cancel()
             await asyncio.wait({self._task})
         async with asyncio.timeout(CATCH_UP_SECONDS):
-            ends = await self._consumer.end_offsets(self._places)
+            ends = await self._written()
             while any([await self._consumer.position(place) < end for place, end in ends.items()]):
                 await self._poll()
+
+    async def _written(self) -> dict[TopicPartition, int]:
+        # A reader of committed messages is told the end of what is decided: messages of a transaction whose marker
+        # is still on its way (brokers just back) lie after it.
+        everything = AIOKafkaConsumer(bootstrap_servers=self._brokers, enable_auto_commit=False)
+        await everything.start()
+        try:
+            ends: dict[TopicPartition, int] = await everything.end_offsets(self._places)
+            return ends
+        finally:
+            await everything.stop()
 
     async def close(self) -> None:
         """Give up the connections."""
