@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -47,10 +48,15 @@ def results(value: Results) -> Answer:
     return Answer(HTTPStatus.OK, msgspec.json.encode(value), [JSON])
 
 
-def refusal(error: Exception) -> Answer:
-    """Return the answer that the one table gives an error; a fault of ours for what is not in it."""
+def refusal(error: Exception, instead: Mapping[int, HTTPStatus] | None = None) -> Answer:
+    """Return the answer that the one table gives an error; a fault of ours for what is not in it.
+
+    `instead` has other statuses for those that a dialect's SDKs do not survive.
+    """
     known = status_of(error)
     status, code, message = known or UNFORESEEN
+    if instead:
+        status = instead.get(status, status)
     detail = str(error) if known else ""
     headers = [JSON]
     if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:

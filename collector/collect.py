@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import prometheus_client
 
-from collector.answer import Answer, EventError, Results, results
-from collector.decode import DECODERS
+from collector.answer import Answer, EventError, Results
 from collector.decode.decoded import Decoded, RequestFacts
+from collector.decode.dialect import Dialect, Envelope
 from collector.ingest import Ingest
 from collector.metrics import CollectorMetrics
 from collector.recent import RecentIds
@@ -20,6 +21,15 @@ from collector.wire.event import Event, known_as, person_key
 
 _Counters = tuple[prometheus_client.Counter, prometheus_client.Counter, prometheus_client.Counter]
 """A source's received, accepted and repeated events; kept, because to find them costs more than to add."""
+
+
+class _Taken(NamedTuple):
+    """What is remembered and counted of a request once it is durable."""
+
+    source: str
+    ids: set[tuple[str, str]]
+    found: Results
+    masked: Mapping[str, int]
 
 
 class EventCollector:
@@ -41,23 +51,31 @@ class EventCollector:
             metrics=metrics,
         )
 
-    def collect(self, family: str, body: bytes, key: WriteKey, user_agent: bytes) -> Awaitable[Answer]:
+    def collect(
+        self,
+        dialect: Dialect,
+        envelope: Envelope,
+        key: WriteKey,
+        user_agent: bytes,
+        answer: Callable[[Results], Answer],
+    ) -> Awaitable[Answer]:
         """Return the results, to be awaited, of one request's events, each durable or refused for good.
 
         Events and body are given up before the wait: the next request finds their memory in the processor's cache.
 
         Args:
-            family: the path family, a key of DECODERS.
-            body: unpacked.
+            dialect: whose request it is.
+            envelope: the request as the dialect opened it.
             key: who sent it.
             user_agent: kept with rejected events.
+            answer: what the dialect's SDKs want to hear.
 
         Raises:
             RequestError: if the request is refused as a whole.
             SinkUnavailableError: when awaited, if not everything could be made durable.
         """
         request = RequestFacts(key.name, key.trusted, self._clock())
-        decoded = DECODERS[family](body, request, self._limits)
+        decoded = dialect.decode(envelope, request, self._limits)
         events, ids, duplicates = self._sorted_out(decoded)
         rejected = [(key.name, rejected_record(one, request, user_agent)) for one in decoded.rejections]
         try:
@@ -67,24 +85,18 @@ class EventCollector:
             raise
         errors = [EventError(one.index, one.id, one.reason, one.detail) for one in decoded.rejections]
         found = Results(len(events), len(duplicates), len(errors), errors, duplicates)
-        return self._answer(durable, ids, key.name, found, decoded.masked)
+        return self._answer(durable, _Taken(key.name, ids, found, decoded.masked), answer)
 
-    async def _answer(
-        self,
-        durable: Awaitable[None],
-        ids: set[tuple[str, str]],
-        source: str,
-        found: Results,
-        masked: Mapping[str, int],
-    ) -> Answer:
+    async def _answer(self, durable: Awaitable[None], taken: _Taken, answer: Callable[[Results], Answer]) -> Answer:
+        found = taken.found
         try:
             await durable
         except BaseException:
-            self._count_failed(source, found.accepted + found.duplicate + found.rejected)
+            self._count_failed(taken.source, found.accepted + found.duplicate + found.rejected)
             raise
-        self._recent.add(ids)
-        self._count(source, found, masked)
-        return results(found)
+        self._recent.add(taken.ids)
+        self._count(taken.source, found, taken.masked)
+        return answer(found)
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over (person key, id) pairs that an earlier process has made durable: their repeats are duplicates."""

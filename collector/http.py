@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 from typing import Final
@@ -14,10 +15,14 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from collector import sdk
-from collector.answer import JSON, Answer, refusal
+from collector.answer import JSON, Answer, refusal, results
 from collector.asgi import Receive, Scope, Send, run_lifespan, send_answer
 from collector.body import ClientGoneError
 from collector.cors import cors_headers, read_origin
+from collector.decode.native import NATIVE
+from collector.dialects.path import EventPath, always
+from collector.dialects.settings_path import SettingsPath
+from collector.dialects.table import EVENT_PATHS, SETTINGS_PATHS, Paths
 from collector.errors import UnknownPathError, WrongMethodError, status_of
 from collector.events import EventsRoute
 from collector.keys import Keys
@@ -35,6 +40,7 @@ class Request:
     """What a route may look at; header names are lower case, of repeated headers the last counts."""
 
     method: str
+    path: str
     query: bytes
     headers: dict[bytes, bytes]
     origin: str | None
@@ -48,6 +54,7 @@ class Route:
     name: str
     methods: tuple[str, ...]
     answer: Callable[[Request], Awaitable[Answer]]
+    instead: Mapping[int, HTTPStatus] | None = None
 
 
 class CollectorApp:
@@ -62,8 +69,9 @@ class CollectorApp:
         self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.events = EventsRoute(settings, sink, clock, metrics, self._keys)
         self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
+        native = EventPath("events", settings.events_path, ("POST",), always(NATIVE), results, key_required=True)
+        self._paths = Paths((native, *EVENT_PATHS), SETTINGS_PATHS)
         self._routes = {
-            settings.events_path: Route("events", ("POST",), self._events),
             settings.autocapture_path: Route("autocapture", ("GET", "HEAD"), self._autocapture),
             "/healthz": Route("healthz", ("GET", "HEAD"), self._healthz),
         }
@@ -77,10 +85,9 @@ class CollectorApp:
         else:
             await self._serve(scope, receive, send)
 
-    @property
-    def events_path(self) -> str:
-        """Where events are posted."""
-        return self._settings.events_path
+    def events_at(self, path: str) -> EventPath | None:
+        """Return what a path is where events are sent to it, None for every other."""
+        return self._paths.events_at(path)
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over the (person key, id) pairs that an earlier process has made durable."""
@@ -94,8 +101,8 @@ class CollectorApp:
         started = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = read_origin(headers.get(b"origin"))
-        request = Request(scope["method"], scope["query_string"], headers, origin, receive)
-        route = self._routes.get(scope["path"])
+        request = Request(scope["method"], scope["path"], scope["query_string"], headers, origin, receive)
+        route = self._route(request.path)
         try:
             answer = await self._answer(route, request)
         except ClientGoneError:
@@ -125,12 +132,25 @@ class CollectorApp:
         counted[0].inc()
         counted[1].observe(perf_counter() - started)
 
-    def refuse(self, error: Exception, route: str) -> Answer:
-        """Return the refusal that an error stands for; what the table does not know is logged and counted."""
+    def refuse(self, error: Exception, route: str, instead: Mapping[int, HTTPStatus] | None = None) -> Answer:
+        """Return the refusal that an error stands for; what the table does not know is logged and counted.
+
+        `route` is its name in the metrics; `instead` are statuses that its SDKs survive, as an EventPath has them.
+        """
         if status_of(error) is None:
             self._metrics.faults.inc()
             _log.error("request_failed", route=route, exc_info=error)
-        return refusal(error)
+        return refusal(error, instead)
+
+    def _route(self, path: str) -> Route | None:
+        found = self._routes.get(path)
+        if found is not None:
+            return found
+        if (events := self._paths.events_at(path)) is not None:
+            return Route(events.name, events.methods, partial(self._events, events), events.instead)
+        if (settings := self._paths.settings_at(path)) is not None:
+            return Route(settings.name, settings.methods, partial(_sdk_settings, settings))
+        return None
 
     async def _answer(self, route: Route | None, request: Request) -> Answer:
         """Return the route's answer, or the refusal that an error stands for."""
@@ -146,10 +166,12 @@ class CollectorApp:
         except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001 - in the table, or logged; the server would only drop it
-            return self.refuse(error, route.name if route is not None else "other")
+            if route is None:
+                return self.refuse(error, "other")
+            return self.refuse(error, route.name, route.instead)
 
-    async def _events(self, request: Request) -> Answer:
-        upload = self.events.admit(request.headers, request.query, request.origin)
+    async def _events(self, events_path: EventPath, request: Request) -> Answer:
+        upload = self.events.admit(events_path, request.path, request.query, request.headers, request.origin)
         await upload.body.receive(request.receive)
         return await self.events.take(upload)
 
@@ -158,6 +180,10 @@ class CollectorApp:
 
     async def _healthz(self, _: Request) -> Answer:
         return Answer(HTTPStatus.OK, ALIVE, [JSON, (b"cache-control", b"no-store")])
+
+
+async def _sdk_settings(settings_path: SettingsPath, request: Request) -> Answer:
+    return settings_path.answer(request.path)
 
 
 class _Script:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -26,16 +28,38 @@ FORWARDING_PREFIX: Final = b"x-forwarded-"
 """What proxies add (RFC 7239, RFC 9110 section 7.6.3, and the usual ones): the caller is not on this machine."""
 
 
+KEY_PARAMETERS: Final = (b"key", b"writeKey", b"token")
+"""Where a key may stand in a URL: ours, Segment's and RudderStack's, Sensors'; of several the first in this order."""
+
+
 def sent_key(headers: Mapping[bytes, bytes], query: bytes) -> bytes | None:
-    """Return the key of `Authorization: Bearer KEY`, else of `?key=KEY`, else None."""
+    """Return the key in a request's head, None where there is none.
+
+    `Authorization: Bearer KEY`, or `Basic` with the key as the user's name (Segment, RudderStack), else the query.
+    """
     scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and credentials.strip():
-        return credentials.strip()
+    credentials = credentials.strip()
+    if credentials and scheme.lower() == b"bearer":
+        return credentials
+    if credentials and scheme.lower() == b"basic":
+        return _user_of(credentials)
+    return _in_query(query) if query else None
+
+
+def _user_of(credentials: bytes) -> bytes | None:
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[0] or None
+    except binascii.Error:
+        return None
+
+
+def _in_query(query: bytes) -> bytes | None:
+    found: dict[bytes, bytes] = {}
     for pair in query.split(b"&"):
         name, _, value = pair.partition(b"=")
-        if name == b"key" and value:
-            return unquote_to_bytes(value.replace(b"+", b" "))
-    return None
+        if value and name in KEY_PARAMETERS:
+            found.setdefault(name, unquote_to_bytes(value.replace(b"+", b" ")))
+    return next((found[name] for name in KEY_PARAMETERS if name in found), None)
 
 
 class Keys:
@@ -84,4 +108,15 @@ def check_caller(key: WriteKey, headers: Mapping[bytes, bytes], origin: str | No
         raise NotAllowedError(msg)
     if key.demo and any(name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIX) for name in headers):
         msg = f"key {key.name} is for this machine only and came through a proxy; configure keys of your own"
+        raise NotAllowedError(msg)
+
+
+def check_dialect(key: WriteKey, dialect: str) -> None:
+    """Refuse an SDK that the key is not meant for.
+
+    Raises:
+        NotAllowedError: if the key lists dialects, and not this one.
+    """
+    if key.dialects and dialect not in key.dialects:
+        msg = f"key {key.name} is for {', '.join(key.dialects)}; this came as {dialect}"
         raise NotAllowedError(msg)

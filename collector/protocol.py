@@ -32,6 +32,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from collector.answer import Answer, refusal
 from collector.cors import read_origin
+from collector.dialects.path import EventPath
 from collector.errors import RequestError, TooLargeHeadError, UnreadableRequestError
 from collector.events import Upload
 from collector.http import CollectorApp
@@ -59,9 +60,10 @@ class _Upload:
 
     message_event: Final = _NoEvent()
 
-    def __init__(self, connection: _IngestProtocol, query: bytes) -> None:
+    def __init__(self, connection: _IngestProtocol, events_path: EventPath, path: str, query: bytes) -> None:
         self._connection = connection
         self._app = connection.collector
+        self._events_path = events_path
         self._started = perf_counter()
         self._my_turn = False
         self._refusal: Answer | None = None
@@ -75,7 +77,7 @@ class _Upload:
         parser = connection.parser
         self.keep_alive: bool = parser.get_http_version() != "1.0" and parser.should_keep_alive()
         try:
-            self._upload = self._app.events.admit(headers, query, self._origin)
+            self._upload = self._app.events.admit(events_path, path, query, headers, self._origin)
         except RequestError as error:
             self.refuse(error)
 
@@ -107,9 +109,12 @@ class _Upload:
     def refuse(self, error: RequestError) -> None:
         """Answer with an error, at once or when the turn comes; the rest of the body is dropped as it arrives."""
         self.drop()
-        self._refusal = self._app.refuse(error, "events")
+        self._refusal = self._refusal_of(error)
         if self._my_turn:
             self._send(self._refusal)
+
+    def _refusal_of(self, error: Exception) -> Answer:
+        return self._app.refuse(error, self._events_path.name, self._events_path.instead)
 
     def drop(self) -> None:
         """Give up what has arrived."""
@@ -125,7 +130,7 @@ class _Upload:
         try:
             results = self._app.events.take(upload)
         except Exception as error:  # noqa: BLE001 - in the table, or logged, counted and answered
-            self._send(self._app.refuse(error, "events"))
+            self._send(self._refusal_of(error))
             return
         connection = self._connection
         task = connection.loop.create_task(self._answer(results))
@@ -139,12 +144,12 @@ class _Upload:
             self._connection.transport.close()  # the server's stop has waited long enough; the client asks again
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            answer = self._app.refuse(error, "events")
+            answer = self._refusal_of(error)
         self._send(answer)
 
     def _send(self, answer: Answer) -> None:
         connection = self._connection
-        self._app.finish(answer, "events", self._started, self._origin)
+        self._app.finish(answer, self._events_path.name, self._started, self._origin)
         self.response_complete = True
         if connection.transport.is_closing():
             return
@@ -165,7 +170,6 @@ class _IngestProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*arguments, **named)
-        self._events_path = self.collector.events_path.encode()
         self._direct = not self.root_path and self.limit_concurrency is None
         self._head_bytes = 0
         self._begun = False  # a request is arriving, ...
@@ -257,9 +261,10 @@ class _IngestProtocol(HttpToolsProtocol):
             return  # `_feed` comes back with it
         self._in_head = False
         path, _, query = self.url.partition(b"?")
-        parser = self.parser
-        if path == self._events_path and parser.get_method() == b"POST" and b"#" not in query and self._direct:
-            self._take(_Upload(self, query))
+        name = path.decode("latin-1")
+        found = self.collector.events_at(name) if self._direct and b"#" not in query else None
+        if found is not None and self.parser.get_method().decode("latin-1") in found.methods:
+            self._take(_Upload(self, found, name, query))
         else:
             self._hand_back()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
 MIB = 1024 * 1024
+
+DialectName = Literal["native", "posthog", "segment", "rudder", "snowplow", "growingio", "sensors"]
 
 
 class WriteKey(BaseModel):
@@ -21,6 +23,9 @@ class WriteKey(BaseModel):
     trusted: bool = Field(default=False, description="its money facts are confirmed at once; refused from browsers")
     origins: tuple[str, ...] = Field(
         default=(), description="exact origins of the pages that may use it, https://shop.example; empty: any"
+    )
+    dialects: tuple[DialectName, ...] = Field(
+        default=(), description="the SDKs that may use it: native, posthog, segment, ...; empty: any"
     )
     demo: bool = Field(default=False, description="known to everybody, hence refused behind a proxy")
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-from collector.decode.decoded import Decoded, RequestFacts
-from collector.decode.native import decode_request
-from collector.settings import Limits
+from collector.decode.dialect import Dialect
+from collector.decode.native import NATIVE
 
-Decoder = Callable[[bytes, RequestFacts, Limits], Decoded]
-"""From an unpacked body; raises RequestError for a body that is refused as a whole."""
-
-DECODERS: Final[dict[str, Decoder]] = {"native": decode_request}
-"""By path family."""
+DIALECTS: Final[dict[str, Dialect]] = {one.name: one for one in (NATIVE,)}
+"""All of them, by the names that write keys use."""

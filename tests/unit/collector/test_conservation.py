@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry
 from collector.http import make_app
 from collector.settings import CollectorSettings
 from collector.sinks.sqlite import SqliteSink
-from tests.unit.collector.conftest import KEYS, NOW, Client
+from tests.asgi_client import Client
+from tests.unit.collector.conftest import KEYS, NOW
 
 NAMES = {"pk": "web", "sk": "ledger"}
 KINDS = ("accepted", "duplicate", "rejected", "failed")

@@ -1,0 +1,192 @@
+"""From what a client says, in native terms, to events ready for the log: what all dialects share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+from uuid import uuid4
+
+import msgspec
+
+from collector.decode.decoded import Decoded, Reason, RejectedEventError, Rejection, RequestFacts
+from collector.decode.identity import read_id, read_person_id
+from collector.decode.lenient_json import depth_of
+from collector.decode.money import check_money
+from collector.decode.ordinary import MAX_SEQ
+from collector.decode.page import page_facts
+from collector.decode.properties import encode_properties
+from collector.decode.texts import check_texts
+from collector.decode.times import occurred_at, quoted, read_time
+from collector.masking import mask_url
+from collector.settings import Limits
+from collector.wire.event import EVENT_TYPES, MONEY_TYPES, NO_PROPERTIES, Context, Element, Event, EventType, Page
+
+Id = str | int | None
+
+
+class NativeEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A native event as a client sends it; times and ids as clients write them."""
+
+    type: str
+    id: Id = None
+    ts: Any = None
+    anonymous_id: Id = None
+    user_id: Id = None
+    session_id: Id = None
+    seq: int | None = None
+    name: str | None = None
+    page: Page | None = None
+    element: Element | None = None
+    properties: dict[str, Any] | None = None
+
+
+class Said(NamedTuple):
+    """What one record of a request says; `sent_at` is when it was sent by the client's clock (UTC milliseconds)."""
+
+    event: NativeEvent
+    sent_at: int | None
+
+
+class _Identified(msgspec.Struct, gc=False):
+    id: str | int | None = None
+
+
+_as_identified = msgspec.json.Decoder(_Identified)
+_canonical = msgspec.json.Encoder(order="sorted").encode
+
+
+def a_new_id() -> str:
+    """Return an id for an event that nothing protects from repeats (R7)."""
+    return str(uuid4())
+
+
+class EventMaker:
+    """Makes the events of one request; `out` is what has become of its records.
+
+    Args:
+        request: who sent them, and when they were received.
+        limits: sizes, as in the settings.
+        read: returns what a record says; raises RejectedEventError where it says nothing that can be read.
+        new_id: makes the id of an event that has neither `id` nor `ts`.
+    """
+
+    def __init__(
+        self,
+        request: RequestFacts,
+        limits: Limits,
+        read: Callable[[bytes], Said],
+        new_id: Callable[[], str] = a_new_id,
+    ) -> None:
+        self._request = request
+        self._limits = limits
+        self._read = read
+        self._new_id = new_id
+        self._equals: Counter[bytes] = Counter()
+        self.out = Decoded()
+
+    def take(self, index: int, raw: bytes) -> None:
+        """Add the record at a place in the request to `out`: as an event, or as a rejection."""
+        try:
+            self.out.events.append((index, self._checked(raw)))
+        except RejectedEventError as error:
+            event_id = error.event_id or _id_of(raw, self._limits.id_chars)
+            self.out.rejections.append(Rejection(index, event_id, error.reason, f"events[{index}]{error}", raw))
+
+    def _checked(self, raw: bytes) -> Event:
+        if len(raw) > self._limits.event_bytes:
+            problem = f"has {len(raw)} bytes; {self._limits.event_bytes} is the limit"
+            raise RejectedEventError(Reason.TOO_LARGE, "", problem)
+        if raw.count(b"{") + raw.count(b"[") > self._limits.depth and depth_of(raw) > self._limits.depth:
+            problem = f"nests deeper than {self._limits.depth} objects and arrays"
+            raise RejectedEventError(Reason.TOO_DEEP, "", problem)
+        said = self._read(raw)
+        return self._event(said.event, said.sent_at, raw)
+
+    def _event(self, native: NativeEvent, sent_at: int | None, raw: bytes) -> Event:
+        kind, max_chars = native.type, self._limits.id_chars
+        if kind not in EVENT_TYPES:
+            raise RejectedEventError(Reason.UNKNOWN_TYPE, ".type", f"is {quoted(kind)}")
+        user_id = read_person_id(native.user_id, ".user_id", max_chars)
+        anonymous_id = read_person_id(native.anonymous_id, ".anonymous_id", max_chars)
+        if user_id is None:
+            _check_anonymous(kind, anonymous_id)
+        if len(raw) > self._limits.text_chars:
+            check_texts(native, native.page, native.element, self._limits.text_chars)
+        if native.seq is not None and not 0 <= native.seq < MAX_SEQ:
+            raise RejectedEventError(Reason.MALFORMED, ".seq", f"is {native.seq}; expected 0, 1, 2, ...")
+        ts = read_time(native.ts, ".ts")
+        event_id = read_id(native.id, ".id", max_chars) or self._made_id(native, ts)
+        if kind in MONEY_TYPES:
+            self._check_money(native)
+        elif kind == "custom" and not native.name:
+            raise RejectedEventError(Reason.MALFORMED, ".name", "is missing; a custom event needs one")
+        return Event(
+            id=event_id,
+            type=cast("EventType", kind),
+            occurred_at=self._occurred_at(kind, ts, sent_at),
+            received_at=self._request.received_at,
+            ts=ts,
+            anonymous_id=anonymous_id,
+            user_id=user_id,
+            session_id=read_id(native.session_id, ".session_id", max_chars) or None,
+            name=native.name,
+            source=self._request.source,
+            trusted=self._request.trusted,
+            seq=native.seq,
+            context=self._mask_page(native.page) if native.page is not None else None,  # masks the page given below
+            page=native.page,
+            element=self._mask_element(native.element) if native.element is not None else None,
+            properties=encode_properties(native.properties, self.out.masked) if native.properties else NO_PROPERTIES,
+        )
+
+    def _occurred_at(self, kind: str, ts: int | None, sent_at: int | None) -> int:
+        taken_as_is = self._request.trusted and kind in MONEY_TYPES  # a ledger says when it happened
+        return occurred_at(ts, None if taken_as_is else sent_at, self._request.received_at)
+
+    def _made_id(self, native: NativeEvent, ts: int | None) -> str:
+        if ts is None:
+            return self._new_id()
+        content = hashlib.blake2b(_canonical(native), digest_size=16)
+        self._equals[content.digest()] += 1
+        content.update(b"%d" % self._equals[content.digest()])
+        return f"h-{content.hexdigest()}"
+
+    def _check_money(self, native: NativeEvent) -> None:
+        if self._request.trusted and not native.id:
+            problem = f"is missing; a {native.type} from a trusted key needs one"
+            raise RejectedEventError(Reason.MALFORMED, ".id", problem)
+        if native.properties is None:
+            native.properties = {}
+        check_money(native.properties, self._limits.id_chars)
+
+    def _mask_page(self, page: Page) -> Context | None:
+        facts = page_facts(page.url, page.path, page.referrer)
+        page.url, page.path, page.referrer = facts.url, facts.path, facts.referrer
+        if facts.masked:
+            self.out.masked.update(facts.masked)
+        return facts.context
+
+    def _mask_element(self, element: Element) -> Element:
+        if element.href:
+            element.href, kinds = mask_url(element.href)
+            if kinds:
+                self.out.masked.update(kinds)
+        return element
+
+
+def _id_of(raw: bytes, max_chars: int) -> str | None:
+    """Return the id of an event that is rejected, where it can be read."""
+    try:
+        found = _as_identified.decode(raw).id
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return None if found is None else str(found)[:max_chars]
+
+
+def _check_anonymous(kind: str, anonymous_id: str | None) -> None:
+    if kind == "identify" or kind in MONEY_TYPES:
+        raise RejectedEventError(Reason.MISSING_IDENTITY, ".user_id", f"is missing; {kind} needs one")
+    if anonymous_id is None:
+        raise RejectedEventError(Reason.MISSING_IDENTITY, "", "has neither user_id nor anonymous_id")
