@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from collector.answer import JSON, Answer, refusal
 from collector.asgi import Receive, Scope, Send, run_lifespan, send_answer
+from collector.debug_routes import DebugRoutes
 from collector.errors import UnknownPathError, WrongMethodError
 from collector.metrics import SINK_READY
 from collector.sinks.port import Sink
@@ -31,6 +32,7 @@ class AdminApp:
         parts: what has to be ready, by name.
         sink_parts: names of those parts that tell whether events can be made durable, for the metric of that.
         notes: what an operator should know of a part that is ready all the same, asked after the parts.
+        debug: answers `/debug`, where there is one.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class AdminApp:
         parts: Mapping[str, NotReady],
         sink_parts: Collection[str] = (),
         notes: Mapping[str, NotReady] | None = None,
+        debug: DebugRoutes | None = None,
     ) -> None:
         self._registry = registry
         self._parts = parts
         self._sink_parts = sink_parts
         self._notes = notes or {}
+        self._debug = debug
         self._sink_ready = SINK_READY.gauge(registry) if sink_parts else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +57,13 @@ class AdminApp:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
-            await send_answer(send, await self._answer(scope["method"], scope["path"]))
+            path = scope["path"]
+            if self._debug is not None and path.startswith("/debug"):
+                headers = dict(scope["headers"])
+                answer = self._debug.answer(scope["method"], path, scope["query_string"], headers)
+            else:
+                answer = await self._answer(scope["method"], path)
+            await send_answer(send, answer)
 
     async def _answer(self, method: str, path: str) -> Answer:
         if path not in {"/metrics", "/readyz"}:
@@ -92,12 +102,18 @@ async def _nothing() -> None:
     """Nothing is open here."""
 
 
-def make_admin_app(sink: Sink, registry: CollectorRegistry, parts: Mapping[str, NotReady] | None = None) -> AdminApp:
+def make_admin_app(
+    sink: Sink,
+    registry: CollectorRegistry,
+    parts: Mapping[str, NotReady] | None = None,
+    debug: DebugRoutes | None = None,
+) -> AdminApp:
     """Return the admin port's application.
 
     Args:
         sink: asked whether it can make something durable right now.
         registry: the metrics to show.
         parts: what else must be ready, by name; the answer names what is not.
+        debug: answers `/debug`, where there is one.
     """
-    return AdminApp(registry, {"sink": sink.not_ready, **(parts or {})}, sink_parts=["sink"])
+    return AdminApp(registry, {"sink": sink.not_ready, **(parts or {})}, sink_parts=["sink"], debug=debug)

@@ -67,6 +67,11 @@ class Body:
         self._chunks: list[bytes] = []
         self._size = 0
 
+    @property
+    def size(self) -> int:
+        """Return how many bytes are here."""
+        return self._size
+
     def add(self, chunk: bytes) -> None:
         """Take over what has arrived.
 

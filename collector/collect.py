@@ -1,21 +1,20 @@
-"""From an unpacked body to durable events and each one's result."""
+"""From decoded events to durable ones and each one's result."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import prometheus_client
 
-from collector.answer import Answer, EventError, Results
+from collector.answer import EventError, Results
 from collector.decode.decoded import Decoded, RequestFacts
-from collector.decode.dialect import Dialect, Envelope
 from collector.ingest import Ingest
 from collector.metrics import CollectorMetrics
 from collector.recent import RecentIds
 from collector.rejected import rejected_record
-from collector.settings import CollectorSettings, WriteKey
+from collector.settings import CollectorSettings
 from collector.sinks.port import Sink
 from collector.wire.event import Event, known_as, person_key
 
@@ -33,13 +32,9 @@ class _Taken(NamedTuple):
 
 
 class EventCollector:
-    """Decodes requests, drops repeats of what is durable, and answers when the rest is."""
+    """Drops repeats of what is durable, and tells what became of a request's events when the rest is."""
 
-    def __init__(
-        self, settings: CollectorSettings, sink: Sink, clock: Callable[[], int], metrics: CollectorMetrics
-    ) -> None:
-        self._limits = settings.limits
-        self._clock = clock
+    def __init__(self, settings: CollectorSettings, sink: Sink, metrics: CollectorMetrics) -> None:
         self._metrics = metrics
         self._of_source: dict[str, _Counters] = {}
         self._recent = RecentIds(settings.recent_ids)
@@ -51,43 +46,32 @@ class EventCollector:
             metrics=metrics,
         )
 
-    def collect(
-        self,
-        dialect: Dialect,
-        envelope: Envelope,
-        key: WriteKey,
-        user_agent: bytes,
-        answer: Callable[[Results], Answer],
-    ) -> Awaitable[Answer]:
+    def collect(self, decoded: Decoded, request: RequestFacts, user_agent: bytes) -> Awaitable[Results]:
         """Return the results, to be awaited, of one request's events, each durable or refused for good.
 
-        Events and body are given up before the wait: the next request finds their memory in the processor's cache.
-
         Args:
-            dialect: whose request it is.
-            envelope: the request as the dialect opened it.
-            key: who sent it.
+            decoded: what the request holds, given up before the wait: the next request finds its memory in the
+                processor's cache.
+            request: who sent it.
             user_agent: kept with rejected events.
-            answer: what the dialect's SDKs want to hear.
 
         Raises:
-            RequestError: if the request is refused as a whole.
+            OverloadedError: if too much waits already.
             SinkUnavailableError: when awaited, if not everything could be made durable.
         """
-        request = RequestFacts(key.name, key.trusted, self._clock())
-        decoded = dialect.decode(envelope, request, self._limits)
         events, ids, duplicates = self._sorted_out(decoded)
-        rejected = [(key.name, rejected_record(one, request, user_agent)) for one in decoded.rejections]
+        source = request.source
+        rejected = [(source, rejected_record(one, request, user_agent)) for one in decoded.rejections]
         try:
             durable = self._ingest.put(events, rejected)
         except BaseException:
-            self._count_failed(key.name, len(decoded.events) + len(rejected))
+            self._count_failed(source, len(decoded.events) + len(rejected))
             raise
         errors = [EventError(one.index, one.id, one.reason, one.detail) for one in decoded.rejections]
         found = Results(len(events), len(duplicates), len(errors), errors, duplicates)
-        return self._answer(durable, _Taken(key.name, ids, found, decoded.masked), answer)
+        return self._results(durable, _Taken(source, ids, found, decoded.masked))
 
-    async def _answer(self, durable: Awaitable[None], taken: _Taken, answer: Callable[[Results], Answer]) -> Answer:
+    async def _results(self, durable: Awaitable[None], taken: _Taken) -> Results:
         found = taken.found
         try:
             await durable
@@ -96,7 +80,7 @@ class EventCollector:
             raise
         self._recent.add(taken.ids)
         self._count(taken.source, found, taken.masked)
-        return answer(found)
+        return found
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over (person key, id) pairs that an earlier process has made durable: their repeats are duplicates."""

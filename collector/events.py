@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from collector.answer import Answer
+from collector.answer import Answer, Results
 from collector.body import Bodies, Body
 from collector.collect import EventCollector
 from collector.compression import unpack
+from collector.debug import DebugLog, SeenRequest
+from collector.decode.decoded import RequestFacts
 from collector.decode.dialect import Post
 from collector.dialects.path import EventPath
+from collector.errors import RequestError
+from collector.head import Head
 from collector.keys import Keys, check_caller, check_dialect, sent_key
 from collector.metrics import CollectorMetrics
 from collector.settings import CollectorSettings, WriteKey
@@ -21,14 +25,11 @@ from collector.sinks.port import Sink
 class Upload:
     """A request that may be read on, and its body, of which nothing needs to be here yet.
 
-    `key` is None where it can only stand in the body; then `headers` and `origin` are checked once it is known.
+    `key` is None where it can only stand in the body; whether the caller may use it is checked once it is known.
     """
 
     events_path: EventPath
-    path: str
-    query: bytes
-    headers: Mapping[bytes, bytes]
-    origin: str | None
+    head: Head
     key: WriteKey | None
     body: Body
 
@@ -43,34 +44,34 @@ class EventsRoute:
         clock: Callable[[], int],
         metrics: CollectorMetrics,
         keys: Keys,
+        *,
+        debug: DebugLog | None,
     ) -> None:
+        self.debug = debug
         self._limits = settings.limits
         self._metrics = metrics
         self._keys = keys
-        self._collector = EventCollector(settings, sink, clock, metrics)
+        self._clock = clock
+        self._collector = EventCollector(settings, sink, metrics)
         self.bodies = Bodies(settings.limits, metrics)
 
-    def admit(
-        self, events_path: EventPath, path: str, query: bytes, headers: Mapping[bytes, bytes], origin: str | None
-    ) -> Upload:
+    def admit(self, events_path: EventPath, head: Head) -> Upload:
         """Return what is needed to answer once the body is here.
-
-        Args:
-            events_path: what the request's path is.
-            path: of the URL.
-            query: of the URL, without the question mark.
-            headers: by lower-case name.
-            origin: the page that sends it, as `read_origin` gives it.
 
         Raises:
             WrongKeyError, NotAllowedError, TooLargeBodyError: if the head is enough to refuse it.
         """
-        sent = sent_key(headers, query)
-        key = None
-        if sent is not None or events_path.key_required:
-            key = self._keys.find(sent)
-            check_caller(key, headers, origin)
-        return Upload(events_path, path, query, headers, origin, key, self.bodies.open(headers))
+        try:
+            sent = sent_key(head.headers, head.query)
+            key = None
+            if sent is not None or events_path.key_required:
+                key = self._keys.find(sent)
+                check_caller(key, head.headers, head.origin)
+            return Upload(events_path, head, key, self.bodies.open(head.headers))
+        except RequestError as error:
+            if self.debug is not None:
+                self.debug.begin(head).was_refused(error, events_path.instead)
+            raise
 
     def take(self, upload: Upload) -> Awaitable[Answer]:
         """Take over a request whose body is complete; return its results, to be awaited until all is durable.
@@ -79,21 +80,45 @@ class EventsRoute:
             RequestError: if the request is refused as a whole.
             SinkUnavailableError: when awaited, if not everything could be made durable.
         """
-        post = Post(upload.path, upload.query, upload.headers, self._unpacked(upload))
+        if self.debug is None:
+            return self._answer(upload.events_path, self._collect(upload))
+        return self._watched(upload, self.debug.begin(upload.head))
+
+    def _collect(self, upload: Upload, seen: SeenRequest | None = None) -> Awaitable[Results]:
+        head = upload.head
+        post = Post(head.path, head.query, head.headers, self._unpacked(upload))
         dialect = upload.events_path.dialect(post)
         envelope = dialect.open(post, self._limits)
         key = upload.key
         if key is None:
             key = self._keys.find(envelope.key)
-            check_caller(key, upload.headers, upload.origin)
+            check_caller(key, head.headers, head.origin)
         check_dialect(key, dialect.name)
-        agent = upload.headers.get(b"user-agent", b"")
-        return self._collector.collect(dialect, envelope, key, agent, upload.events_path.answer)
+        request = RequestFacts(key.name, key.trusted, self._clock())
+        decoded = dialect.decode(envelope, request, self._limits)
+        if self.debug is not None and seen is not None:
+            self.debug.understood(seen, dialect.name, key.name, decoded)
+        return self._collector.collect(decoded, request, head.headers.get(b"user-agent", b""))
+
+    async def _answer(self, events_path: EventPath, results: Awaitable[Results]) -> Answer:
+        return events_path.answer(await results)
+
+    async def _watched(self, upload: Upload, seen: SeenRequest) -> Answer:
+        """Return the answer, and let the debug log know how it came to it."""
+        seen.body_bytes = upload.body.size
+        try:
+            results = await self._collect(upload, seen)
+        except Exception as error:
+            seen.was_refused(error, upload.events_path.instead)
+            raise
+        answer = upload.events_path.answer(results)
+        seen.answered(answer.status, results)
+        return answer
 
     def _unpacked(self, upload: Upload) -> bytes:
         body = upload.body.take()
         self._metrics.body_bytes.observe(len(body))
-        return unpack(body, upload.headers.get(b"content-encoding", b""), self._limits.decompressed_bytes)
+        return unpack(body, upload.head.headers.get(b"content-encoding", b""), self._limits.decompressed_bytes)
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over the (person key, id) pairs that an earlier process has made durable."""

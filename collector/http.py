@@ -19,12 +19,14 @@ from collector.answer import JSON, Answer, refusal, results
 from collector.asgi import Receive, Scope, Send, run_lifespan, send_answer
 from collector.body import ClientGoneError
 from collector.cors import cors_headers, read_origin
+from collector.debug import DebugLog
 from collector.decode.native import NATIVE
 from collector.dialects.path import EventPath, always
 from collector.dialects.settings_path import SettingsPath
 from collector.dialects.table import EVENT_PATHS, SETTINGS_PATHS, Paths
 from collector.errors import UnknownPathError, WrongMethodError, status_of
 from collector.events import EventsRoute
+from collector.head import Head
 from collector.keys import Keys
 from collector.metrics import CollectorMetrics
 from collector.settings import CollectorSettings
@@ -37,13 +39,9 @@ ALIVE: Final = b'{"status":"ok"}'
 
 @dataclass(slots=True)
 class Request:
-    """What a route may look at; header names are lower case, of repeated headers the last counts."""
+    """What a route may look at."""
 
-    method: str
-    path: str
-    query: bytes
-    headers: dict[bytes, bytes]
-    origin: str | None
+    head: Head
     receive: Receive
 
 
@@ -61,13 +59,20 @@ class CollectorApp:
     """The public port as an ASGI application; used from one event loop, closed by the server's stop or `close`."""
 
     def __init__(
-        self, settings: CollectorSettings, sink: Sink, clock: Callable[[], int], metrics: CollectorMetrics
+        self,
+        settings: CollectorSettings,
+        sink: Sink,
+        clock: Callable[[], int],
+        metrics: CollectorMetrics,
+        *,
+        debug: DebugLog | None = None,
     ) -> None:
         self._settings = settings
+        self._debug = debug
         self._metrics = metrics
         self._keys = Keys(settings.keys)
         self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self.events = EventsRoute(settings, sink, clock, metrics, self._keys)
+        self.events = EventsRoute(settings, sink, clock, metrics, self._keys, debug=debug)
         self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
         native = EventPath("events", settings.events_path, ("POST",), always(NATIVE), results, key_required=True)
         self._paths = Paths((native, *EVENT_PATHS), SETTINGS_PATHS)
@@ -101,13 +106,14 @@ class CollectorApp:
         started = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = read_origin(headers.get(b"origin"))
-        request = Request(scope["method"], scope["path"], scope["query_string"], headers, origin, receive)
-        route = self._route(request.path)
+        head = Head(scope["method"], scope["path"], scope["query_string"], headers, origin)
+        request = Request(head, receive)
+        route = self._route(request.head.path)
         try:
             answer = await self._answer(route, request)
         except ClientGoneError:
             return
-        self.finish(answer, route.name if route is not None else "other", started, origin, request.method)
+        self.finish(answer, route.name if route is not None else "other", started, origin, request.head.method)
         await send_answer(send, answer)
 
     def finish(
@@ -149,41 +155,45 @@ class CollectorApp:
         if (events := self._paths.events_at(path)) is not None:
             return Route(events.name, events.methods, partial(self._events, events), events.instead)
         if (settings := self._paths.settings_at(path)) is not None:
-            return Route(settings.name, settings.methods, partial(_sdk_settings, settings))
+            return Route(settings.name, settings.methods, partial(self._sdk_settings, settings))
         return None
 
     async def _answer(self, route: Route | None, request: Request) -> Answer:
         """Return the route's answer, or the refusal that an error stands for."""
         try:
-            if request.method == "OPTIONS":
+            if request.head.method == "OPTIONS":
                 return Answer(HTTPStatus.NO_CONTENT)
             if route is None:
                 msg = f"events go to {self._settings.events_path}"
                 raise UnknownPathError(msg)  # noqa: TRY301 - the table makes the answer, as of every other error
-            if request.method not in route.methods:
+            if request.head.method not in route.methods:
                 return _wrong_method(route)
             return await route.answer(request)
         except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001 - in the table, or logged; the server would only drop it
             if route is None:
+                if self._debug is not None:
+                    self._debug.begin(request.head).was_refused(error)
                 return self.refuse(error, "other")
             return self.refuse(error, route.name, route.instead)
 
     async def _events(self, events_path: EventPath, request: Request) -> Answer:
-        upload = self.events.admit(events_path, request.path, request.query, request.headers, request.origin)
+        upload = self.events.admit(events_path, request.head)
         await upload.body.receive(request.receive)
         return await self.events.take(upload)
 
+    async def _sdk_settings(self, settings_path: SettingsPath, request: Request) -> Answer:
+        answer = settings_path.answer(request.head.path)
+        if self._debug is not None:
+            self._debug.begin(request.head).answered(answer.status)
+        return answer
+
     async def _autocapture(self, request: Request) -> Answer:
-        return self._script.answer(request.headers)
+        return self._script.answer(request.head.headers)
 
     async def _healthz(self, _: Request) -> Answer:
         return Answer(HTTPStatus.OK, ALIVE, [JSON, (b"cache-control", b"no-store")])
-
-
-async def _sdk_settings(settings_path: SettingsPath, request: Request) -> Answer:
-    return settings_path.answer(request.path)
 
 
 class _Script:
@@ -194,7 +204,7 @@ class _Script:
         self._tags = {zipped: b'"%s"' % _digest(body) for zipped, body in self._bodies.items()}
         self._cache = (b"cache-control", b"public, max-age=%d" % max_age_seconds)
 
-    def answer(self, headers: dict[bytes, bytes]) -> Answer:
+    def answer(self, headers: Mapping[bytes, bytes]) -> Answer:
         """Return the script, or 304 where the browser has this very one."""
         zipped = b"gzip" in headers.get(b"accept-encoding", b"")
         tag = self._tags[zipped]
@@ -228,6 +238,7 @@ def make_app(
     clock: Callable[[], int],
     *,
     registry: CollectorRegistry | None = None,
+    debug: DebugLog | None = None,
 ) -> CollectorApp:
     """Return the public port's application.
 
@@ -236,6 +247,7 @@ def make_app(
         sink: where events become durable; whoever opened it closes it, after the application.
         clock: returns UTC milliseconds.
         registry: where the metrics are registered; a new one if None.
+        debug: remembers what comes in and what was understood of it; nothing is remembered if None.
     """
     metrics = CollectorMetrics(registry if registry is not None else CollectorRegistry())
-    return CollectorApp(settings, sink, clock, metrics)
+    return CollectorApp(settings, sink, clock, metrics, debug=debug)

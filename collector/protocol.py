@@ -35,6 +35,7 @@ from collector.cors import read_origin
 from collector.dialects.path import EventPath
 from collector.errors import RequestError, TooLargeHeadError, UnreadableRequestError
 from collector.events import Upload
+from collector.head import Head
 from collector.http import CollectorApp
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -60,7 +61,7 @@ class _Upload:
 
     message_event: Final = _NoEvent()
 
-    def __init__(self, connection: _IngestProtocol, events_path: EventPath, path: str, query: bytes) -> None:
+    def __init__(self, connection: _IngestProtocol, events_path: EventPath, head: Head) -> None:
         self._connection = connection
         self._app = connection.collector
         self._events_path = events_path
@@ -68,8 +69,7 @@ class _Upload:
         self._my_turn = False
         self._refusal: Answer | None = None
         self._upload: Upload | None = None
-        headers = dict(connection.headers)
-        self._origin = read_origin(headers.get(b"origin"))
+        self._origin = head.origin
         self._expects = connection.expect_100_continue
         self.body_complete = False
         self.response_complete = False
@@ -77,7 +77,7 @@ class _Upload:
         parser = connection.parser
         self.keep_alive: bool = parser.get_http_version() != "1.0" and parser.should_keep_alive()
         try:
-            self._upload = self._app.events.admit(events_path, path, query, headers, self._origin)
+            self._upload = self._app.events.admit(events_path, head)
         except RequestError as error:
             self.refuse(error)
 
@@ -263,8 +263,11 @@ class _IngestProtocol(HttpToolsProtocol):
         path, _, query = self.url.partition(b"?")
         name = path.decode("latin-1")
         found = self.collector.events_at(name) if self._direct and b"#" not in query else None
-        if found is not None and self.parser.get_method().decode("latin-1") in found.methods:
-            self._take(_Upload(self, found, name, query))
+        method = self.parser.get_method().decode("latin-1")
+        if found is not None and method in found.methods:
+            headers = dict(self.headers)
+            head = Head(method, name, query, headers, read_origin(headers.get(b"origin")))
+            self._take(_Upload(self, found, head))
         else:
             self._hand_back()
 

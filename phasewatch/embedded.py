@@ -15,6 +15,8 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from collector.admin import make_admin_app
+from collector.debug import DebugLog
+from collector.debug_routes import DebugRoutes
 from collector.http import make_app
 from collector.protocol import ingest_protocol
 from collector.sinks.sqlite import SqliteSink
@@ -29,7 +31,7 @@ from phasewatch.embedded_worker import (
 )
 from phasewatch.errors import FaultError, UsageError
 from phasewatch.serving import Servers
-from phasewatch.settings import Settings
+from phasewatch.settings import Settings, is_loopback
 from processors.adapters.sqlite.log import SqliteLog
 from processors.domain.definitions import DefinitionsError
 from processors.domain.document import parse
@@ -86,11 +88,13 @@ class Embedded:
         await self._ensure_definitions(log, query)
         sink = SqliteSink.open(log_file(settings), partitions=log.partitions, log_id=log.log_id, clock=now_ms)
         self._close.insert(0, sink.close)
-        collector = make_app(settings.collector, sink, now_ms, registry=self._registry)
+        debug = DebugLog(now_ms) if is_loopback(settings.admin.host) else None
+        collector = make_app(settings.collector, sink, now_ms, registry=self._registry, debug=debug)
         collector.remember(_durable(log, settings.collector.recent_ids))
         console = make_console_app(query=query, changes=log, clock=now_ms)
         self._end_streams = partial(end_streams, console)
-        admin = make_admin_app(sink, self._registry, {"worker": self._worker_not_ready})
+        debug_routes = DebugRoutes(debug) if debug is not None else None
+        admin = make_admin_app(sink, self._registry, {"worker": self._worker_not_ready}, debug_routes)
         self.addresses.console = await self.serve(console, settings.console.host, settings.console.port)
         self.addresses.collector = await self._servers.serve(
             collector, settings.collector.host, settings.collector.port, http=ingest_protocol(collector)

@@ -1,0 +1,19 @@
+"""A request before its body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Head(NamedTuple):
+    """What is known of a request before its body; header names in lower case, of repeated headers the last counts.
+
+    `origin` is the page that sends it, as `read_origin` gives it; `query` is without the question mark.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    origin: str | None
