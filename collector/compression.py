@@ -11,7 +11,8 @@ import zstandard
 
 from collector.errors import TooLargeBodyError, UnknownEncodingError, UnreadableBodyError
 
-GZIP_MAGIC: Final = b"\x1f\x8b"
+GZIP_MAGIC: Final = b"\x1f\x8b\x08"
+"""With the only method there is (RFC 1952, section 2.3.1); an encrypted body may start with the first two by chance."""
 MAX_CODINGS: Final = 2
 """Content-Encoding may name several; nobody needs more than two."""
 _MAX_MEMBERS: Final = 16

@@ -23,7 +23,7 @@ _PREFLIGHT: Final[Headers] = [
     (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
     (
         b"access-control-allow-headers",
-        b"content-type, content-encoding, authorization, x-retry-count, anonymousid, sentat, sp-anonymous",
+        b"content-type, content-encoding, authorization, x-retry-count, anonymousid, sentat, sp-anonymous, dry-run",
     ),
     (b"access-control-max-age", b"86400"),  # a day; Chromium caps it at two hours
 ]

@@ -57,6 +57,8 @@ def _in_query(query: bytes) -> bytes | None:
     found: dict[bytes, bytes] = {}
     for pair in query.split(b"&"):
         name, _, value = pair.partition(b"=")
+        if name == b"data":
+            break  # a pixel's event follows, which may have the page's own parameters in it as they are (GrowingIO)
         if value and name in KEY_PARAMETERS:
             found.setdefault(name, unquote_to_bytes(value.replace(b"+", b" ")))
     return next((found[name] for name in KEY_PARAMETERS if name in found), None)

@@ -29,12 +29,14 @@ class Post:
 class Envelope(NamedTuple):
     """An opened request: its records, each a JSON object still, and what it says of all of them.
 
-    `key` is the write key where the body carries it, `sent_at` when the client sent it by its own clock (UTC ms).
+    `key` is the write key where the body carries it, `sent_at` when the client sent it by its own clock (UTC ms), `sdk`
+    what its head says of the client's library, where the records do not (PostHog: `posthog-node/5.70.0`).
     """
 
     records: Sequence[bytes]
     key: bytes | None = None
     sent_at: int | None = None
+    sdk: str = ""
 
 
 Opener = Callable[[Post, Limits], Envelope]

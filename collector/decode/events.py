@@ -91,7 +91,7 @@ class EventMaker:
         try:
             self.out.events.append((index, self._checked(raw)))
         except RejectedEventError as error:
-            event_id = error.event_id or _id_of(raw, self._limits.id_chars)
+            event_id = error.event_id[: self._limits.id_chars] if error.event_id else _id_of(raw, self._limits.id_chars)
             self.out.rejections.append(Rejection(index, event_id, error.reason, f"events[{index}]{error}", raw))
 
     def _checked(self, raw: bytes) -> Event:
@@ -102,7 +102,11 @@ class EventMaker:
             problem = f"nests deeper than {self._limits.depth} objects and arrays"
             raise RejectedEventError(Reason.TOO_DEEP, "", problem)
         said = self._read(raw)
-        return self._event(said.event, said.sent_at, raw)
+        try:
+            return self._event(said.event, said.sent_at, raw)
+        except RejectedEventError as error:
+            error.event_id = None if said.event.id is None else str(said.event.id)
+            raise
 
     def _event(self, native: NativeEvent, sent_at: int | None, raw: bytes) -> Event:
         kind, max_chars = native.type, self._limits.id_chars

@@ -11,12 +11,14 @@ from collector.errors import UnreadableBodyError
 
 
 def form_values(form: bytes) -> dict[bytes, bytes]:
-    """Return the values of a query or form by name, percent-decoded, `+` as space; of repeated names the first."""
+    """Return the values of a query or form by name, percent-decoded, `+` as space, of repeated names the first."""
     found: dict[bytes, bytes] = {}
-    for pair in form.split(b"&"):
+    for pair in form.replace(b"+", b" ").split(b"&"):
         name, _, value = pair.partition(b"=")
-        if name:
-            found.setdefault(unquote_to_bytes(name), unquote_to_bytes(value.replace(b"+", b" ")))
+        if b"%" in name:
+            name = unquote_to_bytes(name)
+        if name and name not in found:
+            found[name] = unquote_to_bytes(value) if b"%" in value else value
     return found
 
 

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
+from collector.dialects import growingio, posthog, rudder, segment, sensors, snowplow
 from collector.dialects.path import EventPath, Templated
 from collector.dialects.settings_path import SettingsPath
 
-EVENT_PATHS: Final[tuple[EventPath, ...]] = ()
+EVENT_PATHS: Final[tuple[EventPath, ...]] = (
+    *posthog.EVENT_PATHS,
+    *segment.EVENT_PATHS,
+    *rudder.EVENT_PATHS,
+    *snowplow.EVENT_PATHS,
+    *growingio.EVENT_PATHS,
+    *sensors.EVENT_PATHS,
+)
 """Where SDKs send events, beside the native path, which is a setting."""
 
-SETTINGS_PATHS: Final[tuple[SettingsPath, ...]] = ()
+SETTINGS_PATHS: Final[tuple[SettingsPath, ...]] = (
+    *posthog.SETTINGS_PATHS,
+    *segment.SETTINGS_PATHS,
+    *rudder.SETTINGS_PATHS,
+    *snowplow.SETTINGS_PATHS,
+    *growingio.SETTINGS_PATHS,
+    *sensors.SETTINGS_PATHS,
+)
 """What SDKs ask before they send anything."""
 
 _Path = TypeVar("_Path", bound=Templated)
