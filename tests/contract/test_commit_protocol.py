@@ -36,7 +36,7 @@ from deploy.local.services import RedisServer
 from processors.adapters.redis.store import RedisStore, steps_of
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.outputs import Output
-from processors.engine.ports import Commit, FencedError, StateStore, StoreUnavailableError
+from processors.engine.ports import Commit, FencedError, Hold, StateStore, StoreUnavailableError
 from processors.engine.state import Position
 
 PARTITION: Final = 3
@@ -392,8 +392,12 @@ class CommitProtocol(RuleBasedStateMachine):
     def _unit(self, place: int, owner: Owner, most: int) -> tuple[Held, Commit]:
         """Return what an owner makes of its next records, loading what it needs as the engine does."""
         after, commit = fold(owner.held, self._log, most)
-        if self._may(owner):  # whoever has lost the partition may read anything; it is refused
-            assert self._run(self._store(place).load(PARTITION, KEYS)) == owner.held.people
+        load = partial(self._store(place).load, PARTITION, KEYS, Hold(owner.token, owner.held.position))
+        if self._may(owner):
+            assert self._run(load()) == owner.held.people
+        else:
+            with pytest.raises(FencedError):
+                self._run(load())
         return after, replace(commit, token=owner.token)
 
     def _refused(self, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> None:
