@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from collector.wire.record import Draft, Record
 from processors.engine.outputs import Output
@@ -123,6 +123,13 @@ class Acquired:
     """The partition's state as last committed, None at the very beginning."""
 
 
+class Hold(NamedTuple):
+    """What an owner has of a partition: the token it acquired, and where it has come to."""
+
+    token: str
+    position: Position
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A piece of what a store holds of one partition."""
@@ -168,8 +175,12 @@ class StateStore(Protocol):
         """
         ...
 
-    async def load(self, partition: int, keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the values of those keys that there are."""
+    async def load(self, partition: int, keys: Sequence[str], hold: Hold | None = None) -> dict[str, bytes]:
+        """Return the values of those keys that there are; for an owner only those of its own place.
+
+        Raises:
+            FencedError: if `hold` is not the store's: persons of another place do not go with the owner's state.
+        """
         ...
 
     async def due(self, partition: int, hour: int, most: int) -> list[tuple[int, str]]:

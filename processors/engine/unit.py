@@ -12,7 +12,7 @@ from processors.domain.person import Person
 from processors.engine.codec import decode_link, decode_person, decode_state, encode_link, encode_person, encode_state
 from processors.engine.fold import PartitionFold
 from processors.engine.outputs import Output
-from processors.engine.ports import Acquired, Commit, FencedError, StateStore, Unreadable
+from processors.engine.ports import Acquired, Commit, FencedError, Hold, StateStore, Unreadable
 from processors.engine.records import read_whole
 from processors.engine.state import PartitionState, Position
 
@@ -170,7 +170,7 @@ class PartitionUnit:
             await self._commit()
 
     async def _load(self, keys: set[str]) -> None:
-        found = await self._store.load(self.fold.state.partition, sorted(keys))
+        found = await self._store.load(self.fold.state.partition, sorted(keys), Hold(self._token, self._committed))
         for key, value in found.items():
             if key[0] == "l":
                 self.fold.links[key] = decode_link(key, value)

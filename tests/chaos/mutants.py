@@ -38,12 +38,13 @@ def _alter_script(old: bytes, new: bytes) -> None:
 
 def fence_off() -> None:
     """Let whoever knows the position commit, and anybody trim."""
+    _alter_script(b"held[1] ~= token", b"false")
     _alter_script(b"held[1] ~= ARGV[1]", b"false")
 
 
 def offset_check_off() -> None:
     """Let an owner commit wherever the store stands."""
-    _alter_script(b"offset ~= ARGV[2] or cursor ~= ARGV[3]", b"false")
+    _alter_script(b"at ~= offset .. ', ' .. cursor", b"false")
 
 
 def cut_commits_forgotten() -> None:

@@ -15,7 +15,7 @@ from deploy.local.services import RedisServer
 from processors.adapters.redis.store import RedisStore
 from processors.adapters.sqlite.store import SqliteStore
 from processors.engine.outputs import Output
-from processors.engine.ports import Commit, Copy, FencedError, LogMismatchError, Part, StateStore
+from processors.engine.ports import Commit, Copy, FencedError, Hold, LogMismatchError, Part, StateStore
 from processors.engine.state import Position
 
 START = Position()
@@ -200,6 +200,19 @@ async def test_it_loads_what_was_written_and_not_what_was_deleted(store: StateSt
     }
     assert await store.load(3, []) == {}
     assert await store.load(4, ["u:1"]) == {}
+
+
+async def test_it_loads_for_an_owner_what_stands_at_its_own_place_alone(store: StateStore, owner: Owner) -> None:
+    """A store that has fallen back would give persons that the owner's state has never seen, or has long counted."""
+    await owner.commit(position=Position(1), people={"u:1": b"1"})
+    await owner.commit(position=Position(1, 7), people={"u:1": b"2"})
+    assert await store.load(3, ["u:1"], Hold(owner.token, Position(1, 7))) == {"u:1": b"2"}
+    for elsewhere in (Position(1), Position(2), Position(1, 6), Position(11, 7)):
+        with pytest.raises(FencedError):
+            await store.load(3, ["u:1"], Hold(owner.token, elsewhere))
+    await store.acquire(3)
+    with pytest.raises(FencedError):
+        await store.load(3, ["u:1"], Hold(owner.token, Position(1, 7)))
 
 
 async def test_it_loads_more_keys_than_one_query_takes(store: StateStore, owner: Owner) -> None:

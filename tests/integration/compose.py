@@ -30,6 +30,7 @@ PORT_SETTINGS = {
     "worker": {8620: "PHASEWATCH_ADMIN__PORT"},
     "console": {8601: "PHASEWATCH_CONSOLE__PORT"},
     "topics": {},
+    "snapshot": {},
     "up": {8600: "PHASEWATCH_COLLECTOR__PORT", 8601: "PHASEWATCH_CONSOLE__PORT", 8630: "PHASEWATCH_ADMIN__PORT"},
 }
 """The ports on which each command listens by itself, and which setting moves them to other numbers."""
@@ -153,7 +154,11 @@ class Composition:
         """Return the command of one of our services."""
         program, *words = self.services[name]["command"]
         assert program == "phasewatch"
-        return [*COMMAND, *words]
+        return [*COMMAND, *(self.within(word, name) for word in words)]
+
+    def within(self, text: str, name: str) -> str:
+        """Return a text of one of our services with its volume in it on this machine."""
+        return re.sub(r"(?<![\w/])/data\b", str(self._directory / name / "data"), text)
 
     def environment(self, name: str) -> dict[str, str]:
         """Return what one of our services sees: the image's environment, the compose file's, and its ports."""
@@ -220,6 +225,8 @@ class Composition:
         """Run the service's health check once."""
         check = self.services[name]["healthcheck"]
         kind, *words = [self.placed(word, name) for word in check["test"]]
+        if self.services[name]["image"] == "phasewatch":
+            words = [self.within(word, name) for word in words]
         if kind == "CMD-SHELL":
             words = ["/bin/sh", "-c", words[0].replace("redis-cli", f"redis-cli -p {self._ports[name, 6379]}")]
         elif words[0] == "python":

@@ -15,7 +15,7 @@ from phasewatch.settings import Settings
 from processors.adapters.kafka.publisher import KafkaPublisher
 from processors.adapters.redis.store import RedisStore
 from processors.engine.outputs import Output
-from processors.engine.ports import Commit
+from processors.engine.ports import Commit, Hold
 
 POINTS = ("before commit", "after commit", "after publish", "before trim")
 
@@ -34,10 +34,10 @@ def at(point: str) -> None:
 class FaultyStore(RedisStore):
     """A store whose owner dies around its commits and trims."""
 
-    async def load(self, partition: int, keys: Sequence[str]) -> dict[str, bytes]:
+    async def load(self, partition: int, keys: Sequence[str], hold: Hold | None = None) -> dict[str, bytes]:
         """Load, or not."""
         at("before load")
-        return await super().load(partition, keys)
+        return await super().load(partition, keys, hold)
 
     async def commit(self, commit: Commit) -> int:
         """Commit, or not."""

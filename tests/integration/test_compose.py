@@ -36,7 +36,7 @@ EMBEDDED = ROOT / "deploy/docker-compose.embedded.yml"
 BESIDE = ROOT / "deploy/compose.toml"
 FILES = [PRODUCTION, EMBEDDED]
 KEYS = {"PHASEWATCH_PUBLIC_KEY": "pk-of-the-test", "PHASEWATCH_TRUSTED_KEY": "sk-of-the-test"}
-OURS = ("collector", "worker-1", "worker-2", "console")
+OURS = ("collector", "worker-1", "worker-2", "console", "snapshots")
 VISIT = [
     {"type": "page", "page": {"path": "/products"}},
     {"type": "page", "page": {"path": "/products/bond/B-3"}},
@@ -190,8 +190,8 @@ def changes(composition: Composition, service: str) -> list[tuple[str, str]]:
 @pytest.mark.timeout(600)
 def test_it_comes_up_works_is_watched_and_stops(production: Composition, tmp_path: Path) -> None:
     began = time.monotonic()
-    production.up("collector", "console", "worker-1", "worker-2", "prometheus")
-    for name in ("collector", "console", "worker-1", "worker-2", "prometheus"):
+    production.up(*OURS, "prometheus")
+    for name in (*OURS, "prometheus"):
         production.wait_until_healthy(name)
     print(f"\nup after {time.monotonic() - began:.0f} s")  # noqa: T201 - a figure
     published = production.run("topics", "definitions", "publish", str(ROOT / "processors/definitions/fund-shop.toml"))

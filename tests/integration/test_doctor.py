@@ -112,7 +112,7 @@ def test_a_healthy_deployment_is_ok_until_its_workers_stop_and_its_log_is_made_a
     assert (code, results(found)) == (0, {}), found
     assert set(found) == {
         "settings", "kafka", "topics", "workers", "redis", "clocks", "states", "positions", "behind", "definitions",
-        "overdue", "outbox",
+        "overdue", "outbox", "spool", "snapshot",
     }  # fmt: skip
     assert "every partition has one: one has 2, two has 2" in texts(found["workers"])
     assert "number 1 is in force everywhere" in texts(found["definitions"])

@@ -244,6 +244,11 @@ async def test_what_is_wrong_from_the_start_is_said(
         deployment.close()
 
 
+def told_of_redis(deployment: Deployment) -> list[str]:
+    found = [one["fault"] for one in deployment.complaints() if one["event"] == "redis_endangers_states"]
+    return [fault.partition(" (")[0] for fault in found]
+
+
 @pytest.mark.long
 async def test_a_redis_that_may_lose_states_is_told_of(tmp_path: Path, kafka: str, start_service: StartService) -> None:
     careless = {"appendonly": "no", "maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}
@@ -254,11 +259,8 @@ async def test_a_redis_that_may_lose_states_is_told_of(tmp_path: Path, kafka: st
         deployment.create_topics()
         worker = deployment.worker("one")
         await ready(worker)
-        faults = [one["fault"] for one in deployment.complaints() if one["event"] == "redis_endangers_states"]
-        assert [fault.partition(" (")[0] for fault in faults] == [
-            "Redis keeps no append-only file",
-            "Redis may evict states",
-        ]
+        wanted = ["Redis keeps no append-only file", "Redis may evict states"]
+        await until(lambda: told_of_redis(deployment) == wanted, "it says what endangers the states", PATIENCE_SECONDS)
         assert (worker.metric(persistent), worker.metric(may_evict)) == (0, 1)
         told = await asyncio.to_thread(deployment.run, "doctor")
         assert told.returncode == 1

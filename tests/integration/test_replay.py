@@ -146,13 +146,15 @@ async def test_equal_over_kafka_and_redis_while_a_worker_folds(
             later = (one | {"arrives": one["arrives"] + 20 * DAY} for one in simulate(2, 100, DEFAULT_START, 9, 0))
             feeding = asyncio.create_task(inside.feed(later, settle_every=3))
             done = await asyncio.to_thread(deployment.run, "replay", "--verify", "--json", "--max-cpu", "30")
-            assert not feeding.done(), "the load ended before the verification"
+            assert done.returncode == 0, done.stdout + done.stderr
+            found = json.loads(done.stdout)
+            async with asyncio.timeout(60):
+                while found["records"] >= sum([end for _, end in await inside.log.all_bounds()]):
+                    assert not feeding.done(), "the load ended before the verification"
+                    await asyncio.sleep(0.01)
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
             await inside.settle()
-            assert done.returncode == 0, done.stdout + done.stderr
-            found = json.loads(done.stdout)
-            assert found["records"] < sum([end for _, end in await inside.log.all_bounds()])
             assert found["persons"] > 5
             await tamper(inside)
             done = await asyncio.to_thread(deployment.run, "replay", "--verify", "--max-cpu", "100")

@@ -24,7 +24,7 @@ from processors.adapters.redis.health import RedisHealth, read_health
 from processors.adapters.redis.packing import pack, unpack
 from processors.adapters.redis.scripts import Argument, Script, Scripts
 from processors.engine.outputs import Output
-from processors.engine.ports import Acquired, Commit, Copy, CopyLostError, FencedError, LogMismatchError, Part
+from processors.engine.ports import Acquired, Commit, Copy, CopyLostError, FencedError, Hold, LogMismatchError, Part
 from processors.engine.state import Position
 
 HASHES: Final = 32
@@ -45,10 +45,10 @@ _REPLACE_SECONDS: Final = 3600
 """When what is written to replace a partition expires, where whoever wrote it died."""
 
 ACQUIRE: Final = Script("steps", "acquire")
-COMMIT: Final = Script("steps", "commit")
+COMMIT: Final = Script("steps", "hold", "commit")
 OUTBOX: Final = Script("outbox")
 TRIM: Final = Script("trim")
-LOAD: Final = Script("load")
+LOAD: Final = Script("hold", "load")
 DUE: Final = Script("due")
 COPY_BEGIN: Final = Script("copy_begin")
 COPY: Final = Script("copy")
@@ -185,18 +185,19 @@ class RedisStore:
             state: Any = await client.hget(self._key(partition, "partition"), "state")
         return None if state is None else bytes(state)
 
-    async def load(self, partition: int, keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the values of those keys that there are."""
+    async def load(self, partition: int, keys: Sequence[str], hold: Hold | None = None) -> dict[str, bytes]:
+        """Return the values of those keys that there are, for an owner those of its own place; see the port."""
         if not keys:
             return {}
         groups: dict[int, list[str]] = {}
         for key in keys:
             groups.setdefault(_number(key), []).append(key)
-        args: list[str | int] = []
+        args: list[str | int] = ["", 0, 0] if hold is None else [hold.token, *hold.position]
         for group in groups.values():
             args.append(len(group))
             args += group
-        answers = await self._run(LOAD, keys=[self._key(partition, "people", n) for n in groups], args=args)
+        names = [self._key(partition, "partition"), *(self._key(partition, "people", n) for n in groups)]
+        answers = await self._run(LOAD, keys=names, args=args)
         found = zip(chain.from_iterable(groups.values()), chain.from_iterable(answers), strict=True)
         return {key: unpack(held) for key, held in found if held is not None}
 

@@ -16,6 +16,7 @@ from processors.engine.ports import (
     Commit,
     Copy,
     FencedError,
+    Hold,
     LogMismatchError,
     Part,
     StoreUnavailableError,
@@ -111,10 +112,12 @@ class SqliteStore:
             ).fetchone()
         return None if found is None else found[0]
 
-    async def load(self, partition: int, keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the values of those keys that there are."""
+    async def load(self, partition: int, keys: Sequence[str], hold: Hold | None = None) -> dict[str, bytes]:
+        """Return the values of those keys that there are, for an owner those of its own place; see the port."""
         found: dict[str, bytes] = {}
         with self._away():
+            if hold is not None:
+                self._check(partition, hold)
             for start in range(0, len(keys), _KEYS_A_QUERY):
                 some = keys[start : start + _KEYS_A_QUERY]
                 marks = ",".join("?" * len(some))
@@ -161,14 +164,14 @@ class SqliteStore:
     async def commit(self, commit: Commit) -> int:
         """Do all of a unit of work in one transaction; see the port."""
         with self._transaction():
-            self._check(commit)
+            self._check(commit.partition, Hold(commit.token, commit.expected))
             self._write(commit)
         return commit.outputs[-1][0] if commit.outputs else 0
 
-    def _check(self, commit: Commit) -> None:
-        found = self._owned(commit.partition, commit.token)
-        if found != commit.expected:
-            msg = f"partition {commit.partition} is at {tuple(found)} in the store, not at {tuple(commit.expected)}"
+    def _check(self, partition: int, hold: Hold) -> None:
+        found = self._owned(partition, hold.token)
+        if found != hold.position:
+            msg = f"partition {partition} is at {tuple(found)} in the store, not at {tuple(hold.position)}"
             raise FencedError(msg)
 
     def _owned(self, partition: int, token: str) -> Position:
