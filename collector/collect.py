@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import prometheus_client
 
-from collector.answer import EventError, Results
+from collector.answer import Answer, EventError, Results
 from collector.decode.decoded import Decoded, RequestFacts
 from collector.ingest import Ingest
 from collector.metrics import CollectorMetrics
@@ -46,14 +46,17 @@ class EventCollector:
             metrics=metrics,
         )
 
-    def collect(self, decoded: Decoded, request: RequestFacts, user_agent: bytes) -> Awaitable[Results]:
-        """Return the results, to be awaited, of one request's events, each durable or refused for good.
+    def collect(
+        self, decoded: Decoded, request: RequestFacts, user_agent: bytes, answer: Callable[[Results], Answer]
+    ) -> Awaitable[Answer]:
+        """Return the answer, to be awaited, to one request whose events are each durable or refused for good.
 
         Args:
             decoded: what the request holds, given up before the wait: the next request finds its memory in the
                 processor's cache.
             request: who sent it.
             user_agent: kept with rejected events.
+            answer: says the results as the request's dialect wants to hear them.
 
         Raises:
             OverloadedError: if too much waits already.
@@ -69,9 +72,9 @@ class EventCollector:
             raise
         errors = [EventError(one.index, one.id, one.reason, one.detail) for one in decoded.rejections]
         found = Results(len(events), len(duplicates), len(errors), errors, duplicates)
-        return self._results(durable, _Taken(source, ids, found, decoded.masked))
+        return self._answer(durable, _Taken(source, ids, found, decoded.masked), answer)
 
-    async def _results(self, durable: Awaitable[None], taken: _Taken) -> Results:
+    async def _answer(self, durable: Awaitable[None], taken: _Taken, answer: Callable[[Results], Answer]) -> Answer:
         found = taken.found
         try:
             await durable
@@ -80,7 +83,7 @@ class EventCollector:
             raise
         self._recent.add(taken.ids)
         self._count(taken.source, found, taken.masked)
-        return found
+        return answer(found)
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over (person key, id) pairs that an earlier process has made durable: their repeats are duplicates."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from collector.answer import Answer, Results
 from collector.body import Bodies, Body
@@ -21,8 +21,7 @@ from collector.settings import CollectorSettings, WriteKey
 from collector.sinks.port import Sink
 
 
-@dataclass(slots=True, frozen=True)
-class Upload:
+class Upload(NamedTuple):
     """A request that may be read on, and its body, of which nothing needs to be here yet.
 
     `key` is None where it can only stand in the body; whether the caller may use it is checked once it is known.
@@ -81,10 +80,12 @@ class EventsRoute:
             SinkUnavailableError: when awaited, if not everything could be made durable.
         """
         if self.debug is None:
-            return self._answer(upload.events_path, self._collect(upload))
+            return self._collect(upload, upload.events_path.answer)
         return self._watched(upload, self.debug.begin(upload.head))
 
-    def _collect(self, upload: Upload, seen: SeenRequest | None = None) -> Awaitable[Results]:
+    def _collect(
+        self, upload: Upload, answer: Callable[[Results], Answer], seen: SeenRequest | None = None
+    ) -> Awaitable[Answer]:
         head = upload.head
         post = Post(head.path, head.query, head.headers, self._unpacked(upload))
         dialect = upload.events_path.dialect(post)
@@ -98,22 +99,22 @@ class EventsRoute:
         decoded = dialect.decode(envelope, request, self._limits)
         if self.debug is not None and seen is not None:
             self.debug.understood(seen, dialect.name, key.name, decoded)
-        return self._collector.collect(decoded, request, head.headers.get(b"user-agent", b""))
-
-    async def _answer(self, events_path: EventPath, results: Awaitable[Results]) -> Answer:
-        return events_path.answer(await results)
+        return self._collector.collect(decoded, request, head.headers.get(b"user-agent", b""), answer)
 
     async def _watched(self, upload: Upload, seen: SeenRequest) -> Answer:
         """Return the answer, and let the debug log know how it came to it."""
+
+        def answer(results: Results) -> Answer:
+            found = upload.events_path.answer(results)
+            seen.answered(found.status, results)
+            return found
+
         seen.body_bytes = upload.body.size
         try:
-            results = await self._collect(upload, seen)
+            return await self._collect(upload, answer, seen)
         except Exception as error:
             seen.was_refused(error, upload.events_path.instead)
             raise
-        answer = upload.events_path.answer(results)
-        seen.answered(answer.status, results)
-        return answer
 
     def _unpacked(self, upload: Upload) -> bytes:
         body = upload.body.take()

@@ -75,7 +75,8 @@ class CollectorApp:
         self.events = EventsRoute(settings, sink, clock, metrics, self._keys, debug=debug)
         self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
         native = EventPath("events", settings.events_path, ("POST",), always(NATIVE), results, key_required=True)
-        self._paths = Paths((native, *EVENT_PATHS), SETTINGS_PATHS)
+        self.events_at: Final = Paths((native, *EVENT_PATHS)).at
+        self._settings_at: Final = Paths(SETTINGS_PATHS).at
         self._routes = {
             settings.autocapture_path: Route("autocapture", ("GET", "HEAD"), self._autocapture),
             "/healthz": Route("healthz", ("GET", "HEAD"), self._healthz),
@@ -89,10 +90,6 @@ class CollectorApp:
             await send({"type": "websocket.close", "code": 1000})
         else:
             await self._serve(scope, receive, send)
-
-    def events_at(self, path: str) -> EventPath | None:
-        """Return what a path is where events are sent to it, None for every other."""
-        return self._paths.events_at(path)
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over the (person key, id) pairs that an earlier process has made durable."""
@@ -152,9 +149,9 @@ class CollectorApp:
         found = self._routes.get(path)
         if found is not None:
             return found
-        if (events := self._paths.events_at(path)) is not None:
+        if (events := self.events_at(path)) is not None:
             return Route(events.name, events.methods, partial(self._events, events), events.instead)
-        if (settings := self._paths.settings_at(path)) is not None:
+        if (settings := self._settings_at(path)) is not None:
             return Route(settings.name, settings.methods, partial(self._sdk_settings, settings))
         return None
 

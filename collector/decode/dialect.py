@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -13,8 +12,7 @@ from collector.errors import TooLargeBodyError
 from collector.settings import Limits
 
 
-@dataclass(slots=True, frozen=True)
-class Post:
+class Post(NamedTuple):
     """A request as its dialect gets it: header names in lower case, the body without its Content-Encoding.
 
     `body` is empty where everything is in the query (pixels).

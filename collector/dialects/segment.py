@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from collector.decode.segment import SEGMENT
 from collector.dialects.path import EventPath, always, json_answer
 from collector.dialects.settings_path import SettingsPath
 
 SUCCESS: Final = json_answer(b'{"success":true}')
 
-_SETTINGS: Final = b'{"integrations":{"Segment.io":{}}}'
-"""Without `Segment.io` in it the browser SDK sends nothing, and says nothing about it."""
+
+def _settings(names: dict[str, str]) -> bytes:
+    """Return what the browser SDK needs to send anything, and to send its key: it forgets the one it was loaded with."""
+    return msgspec.json.encode({"integrations": {"Segment.io": {"apiKey": names["key"]}}})
+
 
 EVENT_PATHS: Final = tuple(
     EventPath("segment", f"/v1/{letter}", ("POST",), always(SEGMENT), SUCCESS) for letter in "tipgsab"
@@ -19,5 +24,5 @@ EVENT_PATHS: Final = tuple(
 """Of the browser SDK: an event each, `b` for a batch."""
 
 SETTINGS_PATHS: Final = (
-    SettingsPath("segment_settings", "/v1/projects/{key}/settings", ("GET",), lambda _: _SETTINGS),
+    SettingsPath("segment_settings", "/v1/projects/{key}/settings", ("GET",), _settings),
 )

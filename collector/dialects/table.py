@@ -32,29 +32,14 @@ SETTINGS_PATHS: Final[tuple[SettingsPath, ...]] = (
 _Path = TypeVar("_Path", bound=Templated)
 
 
-class Paths:
-    """Finds what a request's path is."""
-
-    def __init__(self, events: Sequence[EventPath], settings: Sequence[SettingsPath]) -> None:
-        self._events = _Found(events)
-        self._settings = _Found(settings)
-
-    def events_at(self, path: str) -> EventPath | None:
-        """Return what a path is where events are sent to it, None for every other."""
-        return self._events.at(path)
-
-    def settings_at(self, path: str) -> SettingsPath | None:
-        """Return what a path is where an SDK asks for its settings, None for every other."""
-        return self._settings.at(path)
-
-
-class _Found(Generic[_Path]):
-    """Paths by themselves, and those with names in them in a row."""
+class Paths(Generic[_Path]):
+    """Finds what a request's path is: paths by themselves, and those with names in them in a row."""
 
     def __init__(self, paths: Sequence[_Path]) -> None:
         self._fixed = {one.template: one for one in paths if one.fixed}
         self._others = [one for one in paths if not one.fixed]
 
     def at(self, path: str) -> _Path | None:
+        """Return what a path is, None for one that is none of these."""
         found = self._fixed.get(path)
         return found if found is not None else next((one for one in self._others if one.matches(path)), None)
