@@ -21,12 +21,13 @@ _EVERY: Final[Headers] = [
 ]
 _PREFLIGHT: Final[Headers] = [
     (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
-    (
-        b"access-control-allow-headers",
-        b"content-type, content-encoding, authorization, x-retry-count, anonymousid, sentat, sp-anonymous, dry-run",
-    ),
     (b"access-control-max-age", b"86400"),  # a day; Chromium caps it at two hours
 ]
+_ALLOWED: Final = (
+    b"content-type, content-encoding, authorization, x-retry-count, anonymousid, sentat, sp-anonymous, dry-run"
+)
+_NAMES: Final = re.compile(rb"[0-9A-Za-z!#$%&'*+.^_`|~-]+(?:[ ,]+[0-9A-Za-z!#$%&'*+.^_`|~-]+)*")
+_MOST_ASKED: Final = 1024
 
 
 def read_origin(value: bytes | None) -> str | None:
@@ -36,9 +37,19 @@ def read_origin(value: bytes | None) -> str | None:
     return value.decode("ascii") if _ORIGIN.fullmatch(value) else UNREADABLE
 
 
-def cors_headers(origin: str | None, *, allowed: bool, preflight: bool = False) -> Headers:
-    """Return the headers that let a page of `origin` read the answer, only `Vary` where it may not."""
+def cors_headers(origin: str | None, *, allowed: bool, preflight: bytes | None = None) -> Headers:
+    """Return the headers that let a page of `origin` read the answer, only `Vary` where it may not.
+
+    `preflight` is the header in which a preflight asks for others, empty without it, None where it is no preflight.
+    """
     if origin is None or not allowed or origin == UNREADABLE:
         return [VARY]
     echoed = (b"access-control-allow-origin", origin.encode())
-    return [echoed, VARY, *_EVERY, *(_PREFLIGHT if preflight else ())]
+    return [echoed, VARY, *_EVERY, *(() if preflight is None else (*_PREFLIGHT, _headers_for(preflight)))]
+
+
+def _headers_for(asked: bytes) -> tuple[bytes, bytes]:
+    """Return what allows the headers that are known and those asked for: on a retry some SDKs send more than before."""
+    asked = asked.strip()
+    more = b", " + asked if len(asked) <= _MOST_ASKED and _NAMES.fullmatch(asked) else b""
+    return b"access-control-allow-headers", _ALLOWED + more

@@ -86,6 +86,11 @@ UNFORESEEN: Final = (HTTPStatus.SERVICE_UNAVAILABLE, "fault", "The collector fai
 """A fault of ours: the client shall keep its events until it is mended."""
 
 
+def code_of(error: Exception) -> str:
+    """Return the code that the answer to an error has; `fault` for one of ours."""
+    return (status_of(error) or UNFORESEEN)[1]
+
+
 def status_of(error: Exception) -> tuple[HTTPStatus, str, str] | None:
     """Return what the table says of an error's class, or of the nearest one above it; None for a fault of ours."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)

@@ -24,7 +24,7 @@ from collector.decode.native import NATIVE
 from collector.dialects.path import EventPath, always
 from collector.dialects.settings_path import SettingsPath
 from collector.dialects.table import EVENT_PATHS, SETTINGS_PATHS, Paths
-from collector.errors import UnknownPathError, WrongMethodError, status_of
+from collector.errors import UnknownPathError, WrongMethodError, code_of, status_of
 from collector.events import EventsRoute
 from collector.head import Head
 from collector.keys import Keys
@@ -110,11 +110,12 @@ class CollectorApp:
             answer = await self._answer(route, request)
         except ClientGoneError:
             return
-        self.finish(answer, route.name if route is not None else "other", started, origin, request.head.method)
+        preflight = headers.get(b"access-control-request-headers", b"") if head.method == "OPTIONS" else None
+        self.finish(answer, route.name if route is not None else "other", started, origin, preflight)
         await send_answer(send, answer)
 
     def finish(
-        self, answer: Answer, route: str, started: float, origin: str | None = None, method: str = "POST"
+        self, answer: Answer, route: str, started: float, origin: str | None = None, preflight: bytes | None = None
     ) -> None:
         """Give an answer the headers that let pages read it, and count it.
 
@@ -123,10 +124,10 @@ class CollectorApp:
             route: its name in the metrics.
             started: when the request's head was here, by `perf_counter`.
             origin: the page that asks, as `read_origin` gives it.
-            method: of the request.
+            preflight: the headers it asks for; None if it is none.
         """
         allowed = origin is not None and self._keys.may_read(origin)
-        answer.headers += cors_headers(origin, allowed=allowed, preflight=method == "OPTIONS")
+        answer.headers += cors_headers(origin, allowed=allowed, preflight=preflight)
         status = int(answer.status)
         counted = self._counted.get((route, status))
         if counted is None:  # kept, because to find them costs more than to add
@@ -143,6 +144,7 @@ class CollectorApp:
         if status_of(error) is None:
             self._metrics.faults.inc()
             _log.error("request_failed", route=route, exc_info=error)
+        self._metrics.refused.labels(route, code_of(error)).inc()
         return refusal(error, instead)
 
     def _route(self, path: str) -> Route | None:

@@ -16,6 +16,13 @@ _BYTES: Final = (256, 1024, 4096, 16384, 65536, 262144, 1048576, 8388608)
 REQUESTS: Final = Metric(
     PREFIX + "requests_total", "counter", "requests", ("route", "status"), "answers by route and status"
 )
+REFUSED: Final = Metric(
+    PREFIX + "requests_refused_total",
+    "counter",
+    "requests",
+    ("route", "code"),
+    "requests refused as a whole, by the code in the answer; some SDKs are answered 200 all the same (docs/sdks)",
+)
 RECEIVED: Final = Metric(
     PREFIX + "events_received_total",
     "counter",
@@ -107,7 +114,7 @@ WORKER_DEATHS: Final = Metric(
 )
 
 METRICS: Final = (
-    REQUESTS, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, READING, REQUEST_SECONDS, BODY_BYTES,
+    REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, READING, REQUEST_SECONDS, BODY_BYTES,
     SINK_SECONDS, SINK_READY, SPOOL_BYTES, SPOOL_LIMIT, SPOOL_ROWS, SPOOL_OLDEST, SPOOLED, DRAINED, SPOOL_REFUSED,
     SPOOL_SET_ASIDE, WORKER_DEATHS,
 )  # fmt: skip
@@ -120,6 +127,7 @@ class CollectorMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.requests = REQUESTS.counter(registry)
+        self.refused = REFUSED.counter(registry)
         self.received = RECEIVED.counter(registry)
         self.accepted = ACCEPTED.counter(registry)
         self.duplicate = DUPLICATE.counter(registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from collector.wire.event import Event
 
@@ -31,8 +32,7 @@ class Reason(StrEnum):
     """Something that only a trusted key may say."""
 
 
-@dataclass(slots=True, frozen=True)
-class RequestFacts:
+class RequestFacts(NamedTuple):
     """What a decoder may know about a request beside its body.
 
     `source` is the write key's name, `trusted` its kind, `received_at` the collector's clock in UTC milliseconds.

@@ -17,12 +17,12 @@ from urllib.parse import urljoin
 
 import msgspec
 
+from collector.decode.elements import SELECTOR_CLASSES
 from collector.masking import mask_url
 
 MAX_ELEMENTS: Final = 128
 """Few pages are as deep; what lies further out is not looked at."""
 SELECTOR_LEVELS: Final = 5
-SELECTOR_CLASSES: Final = 3
 SELECTOR_CHARS: Final = 200
 MAX_PLACE: Final = 1_000_000
 """No page has as many siblings."""

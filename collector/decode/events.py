@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from uuid import uuid4
 
 import msgspec
 
 from collector.decode.decoded import Decoded, Reason, RejectedEventError, Rejection, RequestFacts
 from collector.decode.identity import read_id, read_person_id
-from collector.decode.lenient_json import depth_of
+from collector.decode.lenient_json import nests_deeper
 from collector.decode.money import check_money
 from collector.decode.ordinary import MAX_SEQ
 from collector.decode.page import page_facts
@@ -21,7 +20,17 @@ from collector.decode.texts import check_texts
 from collector.decode.times import occurred_at, quoted, read_time
 from collector.masking import mask_url
 from collector.settings import Limits
-from collector.wire.event import EVENT_TYPES, MONEY_TYPES, NO_PROPERTIES, Context, Element, Event, EventType, Page
+from collector.wire.event import (
+    DEFAULT_SITE,
+    EVENT_TYPES,
+    MONEY_TYPES,
+    NO_PROPERTIES,
+    Context,
+    Element,
+    Event,
+    EventType,
+    Page,
+)
 
 Id = str | int | None
 
@@ -42,15 +51,17 @@ class NativeEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     properties: dict[str, Any] | None = None
 
 
-class Said(NamedTuple):
-    """What one record of a request says; `sent_at` is when it was sent by the client's clock (UTC milliseconds)."""
-
-    event: NativeEvent
-    sent_at: int | None
+Said = tuple[NativeEvent, int | None]
+"""What one record of a request says, and when it was sent by the client's clock (UTC milliseconds)."""
 
 
 class _Identified(msgspec.Struct, gc=False):
-    id: str | int | None = None
+    """What the dialects call an event's id."""
+
+    id: Id = None
+    uuid: Id = None
+    messageId: Id = None  # noqa: N815 - Segment's and RudderStack's
+    eid: Id = None
 
 
 _as_identified = msgspec.json.Decoder(_Identified)
@@ -83,7 +94,7 @@ class EventMaker:
         self._limits = limits
         self._read = read
         self._new_id = new_id
-        self._equals: Counter[bytes] = Counter()
+        self._equals: dict[bytes, int] = {}
         self.out = Decoded()
 
     def take(self, index: int, raw: bytes) -> None:
@@ -91,21 +102,21 @@ class EventMaker:
         try:
             self.out.events.append((index, self._checked(raw)))
         except RejectedEventError as error:
-            event_id = error.event_id[: self._limits.id_chars] if error.event_id else _id_of(raw, self._limits.id_chars)
+            event_id = (error.event_id or _id_of(raw) or "")[: self._limits.id_chars] or None
             self.out.rejections.append(Rejection(index, event_id, error.reason, f"events[{index}]{error}", raw))
 
     def _checked(self, raw: bytes) -> Event:
         if len(raw) > self._limits.event_bytes:
             problem = f"has {len(raw)} bytes; {self._limits.event_bytes} is the limit"
             raise RejectedEventError(Reason.TOO_LARGE, "", problem)
-        if raw.count(b"{") + raw.count(b"[") > self._limits.depth and depth_of(raw) > self._limits.depth:
+        if nests_deeper(raw, self._limits.depth):
             problem = f"nests deeper than {self._limits.depth} objects and arrays"
             raise RejectedEventError(Reason.TOO_DEEP, "", problem)
-        said = self._read(raw)
+        native, sent_at = self._read(raw)
         try:
-            return self._event(said.event, said.sent_at, raw)
+            return self._event(native, sent_at, raw)
         except RejectedEventError as error:
-            error.event_id = None if said.event.id is None else str(said.event.id)
+            error.event_id = None if native.id is None else str(native.id)
             raise
 
     def _event(self, native: NativeEvent, sent_at: int | None, raw: bytes) -> Event:
@@ -126,23 +137,25 @@ class EventMaker:
             self._check_money(native)
         elif kind == "custom" and not native.name:
             raise RejectedEventError(Reason.MALFORMED, ".name", "is missing; a custom event needs one")
-        return Event(
-            id=event_id,
-            type=cast("EventType", kind),
-            occurred_at=self._occurred_at(kind, ts, sent_at),
-            received_at=self._request.received_at,
-            ts=ts,
-            anonymous_id=anonymous_id,
-            user_id=user_id,
-            session_id=read_id(native.session_id, ".session_id", max_chars) or None,
-            name=native.name,
-            source=self._request.source,
-            trusted=self._request.trusted,
-            seq=native.seq,
-            context=self._mask_page(native.page) if native.page is not None else None,  # masks the page given below
-            page=native.page,
-            element=self._mask_element(native.element) if native.element is not None else None,
-            properties=encode_properties(native.properties, self.out.masked) if native.properties else NO_PROPERTIES,
+        context = self._mask_page(native.page) if native.page is not None else None  # masks the page given below
+        return Event(  # by position, as in `ordinary`
+            event_id,
+            cast("EventType", kind),
+            self._occurred_at(kind, ts, sent_at),
+            self._request.received_at,
+            ts,
+            anonymous_id,
+            user_id,
+            read_id(native.session_id, ".session_id", max_chars) or None,
+            native.name,
+            self._request.source,
+            self._request.trusted,
+            DEFAULT_SITE,
+            native.seq,
+            native.page,
+            self._mask_element(native.element) if native.element is not None else None,
+            context,
+            encode_properties(native.properties, self.out.masked) if native.properties else NO_PROPERTIES,
         )
 
     def _occurred_at(self, kind: str, ts: int | None, sent_at: int | None) -> int:
@@ -153,8 +166,9 @@ class EventMaker:
         if ts is None:
             return self._new_id()
         content = hashlib.blake2b(_canonical(native), digest_size=16)
-        self._equals[content.digest()] += 1
-        content.update(b"%d" % self._equals[content.digest()])
+        digest = content.digest()
+        number = self._equals[digest] = self._equals.get(digest, 0) + 1
+        content.update(b"%d" % number)
         return f"h-{content.hexdigest()}"
 
     def _check_money(self, native: NativeEvent) -> None:
@@ -180,13 +194,13 @@ class EventMaker:
         return element
 
 
-def _id_of(raw: bytes, max_chars: int) -> str | None:
-    """Return the id of an event that is rejected, where it can be read."""
+def _id_of(raw: bytes) -> str | None:
+    """Return the id of an event that says nothing else that can be read."""
     try:
-        found = _as_identified.decode(raw).id
+        found = _as_identified.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return None if found is None else str(found)[:max_chars]
+    return next((str(one) for one in (found.id, found.uuid, found.messageId, found.eid) if one is not None), None)
 
 
 def _check_anonymous(kind: str, anonymous_id: str | None) -> None:

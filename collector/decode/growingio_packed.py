@@ -9,11 +9,11 @@ from urllib.parse import unquote_to_bytes
 from collector.decode import growingio_snappy, lz_string
 from collector.decode.dialect import Post
 from collector.decode.packed import form_values
+from collector.decode.records import is_json
 from collector.errors import UnreadableBodyError
 from collector.settings import Limits
 
 _DATA: Final = re.compile(rb"(?:^|&)data=")
-_JSON: Final = (b"[", b"{")
 _SNAPPY: Final = b"2"
 _XOR: Final = b"1"
 _LZ_BYTES: Final = 256 * 1024
@@ -43,7 +43,7 @@ def unpacked(post: Post, parameters: dict[bytes, bytes], limits: Limits) -> byte
         return _unquoted(packed)
     if b"x-compress-codec" in post.headers or b"x-crypt-codec" in post.headers:
         return _without_codecs(post, parameters, limits)
-    if compress != b"1" or post.body.startswith(_JSON):
+    if compress != b"1" or is_json(post.body):
         return post.body
     return lz_string.unpack(post.body, max_bytes)
 

@@ -48,14 +48,17 @@ def parse_leniently(body: bytes, parse: Callable[[bytes], T], expected: str) -> 
         raise UnreadableBodyError(msg) from error
 
 
-def depth_of(document: bytes) -> int:
-    """Return how deep objects and arrays lie within each other."""
-    depth = deepest = 0
+def nests_deeper(document: bytes, depth: int) -> bool:
+    """Return whether more than `depth` objects and arrays lie within each other."""
+    if document.count(b"{") + document.count(b"[") <= depth:  # nearly always
+        return False
+    here = 0
     for match in TOKENS.finditer(document):
         token = match[0]
-        depth += (token in (b"[", b"{")) - (token in (b"]", b"}"))
-        deepest = max(deepest, depth)
-    return deepest
+        here += (token in (b"[", b"{")) - (token in (b"]", b"}"))
+        if here > depth:
+            return True
+    return False
 
 
 def _without_half_pairs(body: bytes) -> bytes:

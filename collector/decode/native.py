@@ -9,9 +9,10 @@ import msgspec
 
 from collector.decode.decoded import Decoded, Reason, RejectedEventError, Rejection, RequestFacts
 from collector.decode.dialect import Dialect, Envelope, Post
-from collector.decode.events import EventMaker, NativeEvent, Said, a_new_id
+from collector.decode.events import EventMaker, NativeEvent, a_new_id
 from collector.decode.lenient_json import parse_leniently
 from collector.decode.ordinary import decode_ordinary
+from collector.decode.records import trimmed
 from collector.decode.times import read_time
 from collector.errors import TooLargeBodyError
 from collector.settings import Limits
@@ -36,7 +37,7 @@ def decode_request(body: bytes, request: RequestFacts, limits: Limits) -> Decode
         UnreadableBodyError: if it is neither `{"events": [...]}` nor an array.
         TooLargeBodyError: if it holds too many events.
     """
-    body = body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    body = trimmed(body)
     ordinary = decode_ordinary(body, request, limits)
     if ordinary is not None:
         return ordinary
@@ -91,7 +92,7 @@ def decode_native(
         return Decoded(
             rejections=[Rejection(i, None, error.reason, str(error), bytes(raw)) for i, raw in enumerate(raws)]
         )
-    maker = EventMaker(request, limits or Limits(), lambda raw: Said(_read(raw), sent), new_id)
+    maker = EventMaker(request, limits or Limits(), lambda raw: (_read(raw), sent), new_id)
     for index, raw in enumerate(raws):
         maker.take(index, bytes(raw))
     return maker.out

@@ -8,10 +8,12 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from collector.masking import mask_url
-from collector.wire.event import Context
+from collector.wire.event import Context, Page
 
 MAX_CHANNEL_CHARS: Final = 128
 _MAX_CACHED_CHARS: Final = 2048
+_NO_REFERRER: Final = "$direct"
+"""PostHog's and RudderStack's word for it."""
 _UTM_SOURCE = re.compile(r"[?&]utm_source=([^&#]+)")
 
 
@@ -23,6 +25,13 @@ class PageFacts(NamedTuple):
     referrer: str | None
     masked: tuple[str, ...]
     context: Context | None
+
+
+def page_of(url: str | None, path: str | None, title: str | None, referrer: str | None) -> Page | None:
+    """Return the page that an SDK names; None if it names nothing of it."""
+    if referrer == _NO_REFERRER:
+        referrer = None
+    return Page(url, path, title, referrer) if url or path or title or referrer else None
 
 
 def page_facts(url: str | None, path: str | None, referrer: str | None) -> PageFacts:

@@ -12,10 +12,23 @@ from collector.decode.decoded import Reason, RejectedEventError, RequestFacts
 from collector.decode.dialect import Envelope, Post, dialect
 from collector.decode.elements_chain import Described, absolute_href, read_chain, read_list
 from collector.decode.events import NativeEvent, Said
+from collector.decode.fields import (
+    drop_key,
+    keep_rest,
+    read_fields,
+    take_dwell,
+    take_id,
+    take_kind,
+    take_properties,
+    take_seconds,
+    take_text,
+)
 from collector.decode.lenient_json import parse_leniently
 from collector.decode.packed import form_values, from_base64
-from collector.decode.posthog_identity import ALIASES, LINKING, take_id, take_ids
-from collector.decode.times import quoted, read_time
+from collector.decode.page import page_of
+from collector.decode.posthog_people import ALIASES, LINKING, take_people
+from collector.decode.records import is_json, split_array, trimmed
+from collector.decode.times import first_time, quoted
 from collector.errors import UnreadableBodyError
 from collector.masking import mask_url
 from collector.settings import Limits
@@ -40,9 +53,6 @@ _CAPTURED: Final[Mapping[str, EventType]] = {
 
 _MARKED: Final = frozenset({"$rageclick", *ALIASES})
 """Kept as a property: else nothing would tell them from a click, or from a login."""
-_MAX_SECONDS: Final = 1e10
-_NO_REFERRER: Final = "$direct"
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ENVELOPE_FIELDS: Final = ("api_key", "token", "sent_at", "sentAt")
 """What a lone event carries beside its own fields."""
 
@@ -68,9 +78,7 @@ class _Keyed(msgspec.Struct, gc=False):
 
 
 _as_body = msgspec.json.Decoder(_Body)
-_as_list = msgspec.json.Decoder(list[msgspec.Raw])
 _as_keyed = msgspec.json.Decoder(_Keyed)
-_as_object = msgspec.json.Decoder(dict[str, Any])
 
 
 def _open(post: Post, limits: Limits) -> Envelope:
@@ -81,32 +89,27 @@ def _open(post: Post, limits: Limits) -> Envelope:
 
 def _json_of(body: bytes, query: Mapping[bytes, bytes], limits: Limits) -> bytes:
     """Return the JSON of a request: the body, or `data` of a form or of the query, plain or in base64."""
-    body = body.removeprefix(_BYTE_ORDER_MARK).lstrip()
-    if body.startswith((b"{", b"[")):
+    body = trimmed(body)
+    if is_json(body):
         return body
     data = (form_values(body).get(b"data", body) if body else query.get(b"data", b"")).lstrip()
     if not data:
         msg = f"nothing was sent; expected {EXPECTED}"
         raise UnreadableBodyError(msg)
-    return data if data.startswith((b"{", b"[")) else from_base64(data, limits.decompressed_bytes).lstrip()
+    return data if is_json(data) else from_base64(data, limits.decompressed_bytes).lstrip()
 
 
 def _parse(headers: Mapping[bytes, bytes], query: Mapping[bytes, bytes], body: bytes) -> Envelope:
     records: Sequence[bytes]
     if body.startswith(b"["):
-        whole, records = _Body(), list(map(bytes, _as_list.decode(body)))
+        whole, records = _Body(), split_array(body)
     else:
         whole = _as_body.decode(body)
         records = (body,) if whole.batch is None else list(map(bytes, whole.batch))
     key = _first_text(whole.api_key, whole.token)
     if key is None and records:
         key = _key_of(records[0])
-    sent_at = _first_time(
-        whole.sent_at,
-        whole.sentAt,
-        query.get(b"_", b"").decode("latin-1"),
-        headers.get(b"posthog-request-timestamp", b"").decode("latin-1"),
-    )
+    sent_at = first_time(whole.sent_at, whole.sentAt, query.get(b"_"), headers.get(b"posthog-request-timestamp"))
     sdk = headers.get(b"posthog-sdk-info", b"").decode("latin-1")
     return Envelope(records, None if key is None else key.encode(), sent_at, sdk)
 
@@ -123,61 +126,30 @@ def _first_text(*values: object) -> str | None:
     return next((value for value in values if isinstance(value, str) and value), None)
 
 
-def _first_time(*values: object) -> int | None:
-    """Return UTC milliseconds of the first that can be read."""
-    for value in values:
-        if value is None or value == "":
-            continue
-        try:
-            return read_time(value, "sent_at")
-        except RejectedEventError:
-            continue
-    return None
-
-
 def _read(raw: bytes, envelope: Envelope, request: RequestFacts) -> Said:
     """Return what one event says, in native terms."""
-    try:
-        fields = _as_object.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RejectedEventError(Reason.MALFORMED, "", f"is no JSON object: {error}") from error
+    fields = read_fields(raw)
     for name in _ENVELOPE_FIELDS:
         fields.pop(name, None)
-    properties = _take_properties(fields)
-    event_id = take_id(fields, "uuid") or take_id(properties, "$insert_id")
-    try:
-        event = _event(fields, properties, envelope)
-        event.id = event_id
-        event.ts, sent_at = _take_times(fields, properties, envelope.sent_at, request.received_at)
-    except RejectedEventError as error:
-        error.event_id = None if event_id is None else str(event_id)
-        raise
-    if properties.get("token") == (envelope.key or b"").decode():
-        del properties["token"]
-    event.properties = _with_what_is_left(fields, properties)
-    return Said(event, sent_at)
-
-
-def _take_properties(fields: dict[str, Any]) -> dict[str, Any]:
-    properties = fields.pop("properties", None)
-    if properties is None:
-        return {}
-    if not isinstance(properties, dict):
-        raise RejectedEventError(Reason.MALFORMED, ".properties", f"is {quoted(properties)}; expected an object")
-    return properties
+    properties = take_properties(fields, "properties")
+    event = _event(fields, properties, envelope)
+    event.id = take_id(fields, "uuid") or take_id(properties, "$insert_id")
+    event.ts, sent_at = _take_times(fields, properties, envelope.sent_at, request.received_at)
+    drop_key(properties, "token", envelope.key)
+    keep_rest(properties, fields)
+    event.properties = properties
+    return event, sent_at
 
 
 def _event(fields: dict[str, Any], properties: dict[str, Any], envelope: Envelope) -> NativeEvent:
     """Return the event but for its id, times and properties."""
-    name = fields.pop("event", None)
-    if not isinstance(name, str) or not name:
-        raise RejectedEventError(Reason.MALFORMED, ".event", f"is {quoted(name)}; expected a name")
+    name = take_kind(fields, "event")
     if envelope.sdk:
         properties.setdefault("$lib", envelope.sdk.partition("/")[0])
         properties.setdefault("$lib_version", envelope.sdk.partition("/")[2])
     captured = properties.get("$event_type") if name == "$autocapture" else None
     kind = _CAPTURED.get(captured) if isinstance(captured, str) else _TYPES.get(name)
-    user_id, anonymous_id = take_ids(name, fields, properties)
+    user_id, anonymous_id = take_people(name, fields, properties)
     event = NativeEvent(
         kind or "custom",
         user_id=user_id,
@@ -192,25 +164,19 @@ def _event(fields: dict[str, Any], properties: dict[str, Any], envelope: Envelop
     if name in _MARKED:
         properties[name] = True
     elif kind == "dwell":
-        _take_dwell(properties)
+        take_dwell(properties, "$prev_pageview_duration", fields)
     elif name == "$$heatmap":
         _mask_heatmap(properties)
     return event
 
 
 def _take_page(properties: dict[str, Any], *, with_title: bool) -> Page | None:
-    referrer = _take_text(properties, "$referrer")
-    page = Page(
-        _take_text(properties, "$current_url"),
-        _take_text(properties, "$pathname"),
-        _take_text(properties, "title") if with_title else None,  # anybody's own property on other events
-        None if referrer == _NO_REFERRER else referrer,
+    return page_of(
+        take_text(properties, "$current_url"),
+        take_text(properties, "$pathname"),
+        take_text(properties, "title") if with_title else None,  # anybody's own property on other events
+        take_text(properties, "$referrer"),
     )
-    return page if page.url or page.path or page.title or page.referrer else None
-
-
-def _take_text(properties: dict[str, Any], name: str) -> str | None:
-    return (properties.pop(name) or None) if isinstance(properties.get(name), str) else None
 
 
 def _take_element(properties: dict[str, Any], kind: EventType, page: Page | None) -> Element:
@@ -225,22 +191,6 @@ def _take_element(properties: dict[str, Any], kind: EventType, page: Page | None
         text = properties.pop("$el_text")
     href = absolute_href(described.href, page.url if page is not None else None)
     return Element(described.tag, text or None, described.selector, href, described.place)
-
-
-def _take_dwell(properties: dict[str, Any]) -> None:
-    """Let the seconds since the page view stand as native milliseconds."""
-    ms = _take_seconds(properties, "$prev_pageview_duration")
-    if ms is not None:
-        properties["ms"] = ms
-
-
-def _take_seconds(properties: dict[str, Any], name: str) -> int | None:
-    """Take seconds out of the properties, as milliseconds; what is no number of them stays."""
-    seconds = properties.get(name)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < _MAX_SECONDS:
-        return None
-    del properties[name]
-    return round(seconds * 1000)
 
 
 def _mask_heatmap(properties: dict[str, Any]) -> None:
@@ -265,15 +215,7 @@ def _take_times(
             raise RejectedEventError(Reason.BAD_TIME, ".offset", f"is {quoted(offset)}; expected milliseconds")
         sent_at = received_at if sent_at is None else sent_at
         return sent_at - int(offset), sent_at
-    return _take_seconds(properties, "$time"), sent_at
-
-
-def _with_what_is_left(fields: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
-    for name, value in fields.items():
-        if value is None or value == {}:
-            continue
-        properties[f"${name}" if name in properties else name] = value
-    return properties
+    return take_seconds(properties, "$time"), sent_at
 
 
 POSTHOG: Final = dialect("posthog", _open, _read)

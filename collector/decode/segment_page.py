@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from collector.decode.fields import take_text
+from collector.decode.page import page_of
 from collector.wire.event import Page
 
 _FIELDS: Final = ("url", "path", "title", "referrer")
-_NO_REFERRER: Final = "$direct"
-"""RudderStack's word for it."""
 
 
 def take_page(properties: dict[str, Any], around: dict[str, Any]) -> Page | None:
@@ -25,13 +25,11 @@ def take_page(properties: dict[str, Any], around: dict[str, Any]) -> Page | None
             del properties[name]
         _drop_search(properties, page)
     _drop_search(around, page)
-    if page.referrer == _NO_REFERRER:
-        page.referrer = None
-    return page if page.url or page.path or page.title or page.referrer else None
+    return page_of(page.url, page.path, page.title, page.referrer)
 
 
 def _taken(bag: dict[str, Any]) -> Page:
-    return Page(*[bag.pop(name) or None if isinstance(bag.get(name), str) else None for name in _FIELDS])
+    return Page(*[take_text(bag, name) for name in _FIELDS])
 
 
 def _prefer(page: Page, own: Page, around: dict[str, Any]) -> None:

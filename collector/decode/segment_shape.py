@@ -11,19 +11,20 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.decode.decoded import Reason, RejectedEventError, RequestFacts
+from collector.decode.decoded import RejectedEventError, RequestFacts
 from collector.decode.dialect import Envelope, Post
-from collector.decode.events import Id, NativeEvent, Said
+from collector.decode.events import NativeEvent, Said
+from collector.decode.fields import keep_rest, read_fields, take_id, take_kind, take_properties, take_text
 from collector.decode.lenient_json import parse_leniently
+from collector.decode.records import split_array, trimmed
 from collector.decode.segment_page import take_page
-from collector.decode.times import quoted, read_time
+from collector.decode.times import first_time
 from collector.settings import Limits
 
 TYPES: Final = ("track", "identify", "page", "group", "alias", "screen")
 """What an event can be; RudderStack, and Segment's HTTP API, also name a path after each."""
 
 _TYPE_OF_PATH: Final = {path: name for name in TYPES for path in (f"/v1/{name}", f"/v1/{name[0]}")}
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _NULL: Final = msgspec.Raw(b"null")
 
 
@@ -43,9 +44,7 @@ class _Keyed(msgspec.Struct, rename="camel", gc=False):
 
 
 _as_body = msgspec.json.Decoder(_Body)
-_as_list = msgspec.json.Decoder(list[msgspec.Raw])
 _as_keyed = msgspec.json.Decoder(_Keyed)
-_as_object = msgspec.json.Decoder(dict[str, Any])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -57,23 +56,21 @@ def open_request(post: Post, _limits: Limits) -> Envelope:
     Raises:
         UnreadableBodyError: if the body is none of them.
     """
-    body = post.body.removeprefix(_BYTE_ORDER_MARK).lstrip()
-    return parse_leniently(body, partial(_parse, post), '{"batch": [...]}, an array of events, or one event')
+    expected = '{"batch": [...]}, an array of events, or one event'
+    return parse_leniently(trimmed(post.body), partial(_parse, post), expected)
 
 
 def _parse(post: Post, body: bytes) -> Envelope:
     records: Sequence[bytes]
     if body.startswith(b"["):
-        whole, records = _Body(), list(map(bytes, _as_list.decode(body)))
+        whole, records = _Body(), split_array(body)
     else:
         whole = _as_body.decode(body)
         records = _records(whole, body, post.path)
     key = whole.write_key
     if key is None and records:
         key = _key_of(records[0])
-    sent_at = _readable_time(whole.sent_at)
-    if sent_at is None:
-        sent_at = _readable_time(post.headers.get(b"sentat", b"").decode("latin-1"))
+    sent_at = first_time(whole.sent_at, post.headers.get(b"sentat"))
     return Envelope(records, key.encode() if isinstance(key, str) else None, sent_at)
 
 
@@ -91,8 +88,8 @@ def _records(whole: _Body, body: bytes, path: str) -> Sequence[bytes]:
 def _completed(common: Mapping[str, Any], record: bytes) -> bytes:
     """Return a record with what the request says of it and it does not say itself."""
     try:
-        fields = _as_object.decode(record)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        fields = read_fields(record)
+    except RejectedEventError:
         return record  # to be rejected by itself
     for name, value in common.items():
         own = fields.get(name)
@@ -110,46 +107,33 @@ def _key_of(record: bytes) -> object:
         return None
 
 
-def _readable_time(value: object) -> int | None:
-    """Return UTC milliseconds of what a client says it sent something at, None where that cannot be read."""
-    try:
-        return read_time(value or None, "sentAt")
-    except RejectedEventError:
-        return None
-
-
 def read_record(raw: bytes, envelope: Envelope, _request: RequestFacts) -> Said:
     """Return what one event says, in native terms.
 
     Raises:
         RejectedEventError: `malformed`, if it is no object, or its type, name or an id is of another kind.
     """
-    try:
-        fields = _as_object.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RejectedEventError(Reason.MALFORMED, "", f"is no JSON object: {error}") from error
+    fields = read_fields(raw)
     fields.pop("writeKey", None)
     own_sent_at = fields.pop("sentAt", None)
-    sent_at = envelope.sent_at if envelope.sent_at is not None else _readable_time(own_sent_at)
-    kind = _take_text(fields, "type")
-    if not kind:
-        raise RejectedEventError(Reason.MALFORMED, ".type", "is missing")
+    sent_at = envelope.sent_at if envelope.sent_at is not None else first_time(own_sent_at)
+    kind = take_kind(fields, "type")
     event = NativeEvent(
         "custom",
-        id=_take_id(fields, "messageId"),
+        id=take_id(fields, "messageId"),
         ts=_take_time(fields),
-        anonymous_id=_take_id(fields, "anonymousId"),
-        user_id=_take_id(fields, "userId"),
+        anonymous_id=take_id(fields, "anonymousId"),
+        user_id=take_id(fields, "userId"),
     )
     _name(event, kind, fields)
     _take_properties(event, fields)
-    return Said(event, sent_at)
+    return event, sent_at
 
 
 def _name(event: NativeEvent, kind: str, fields: dict[str, Any]) -> None:
     """Give an event its native type, and a custom one its name."""
     if kind == "track":
-        event.name = _take_text(fields, "event")
+        event.name = take_text(fields, "event")
     elif kind == "page":
         event.type = "page"
     elif kind == "identify" and event.user_id is not None:
@@ -167,7 +151,7 @@ def _take_alias(event: NativeEvent, fields: dict[str, Any]) -> None:
 
     Segment's browser SDK sends the user's id as both once there is one: then the anonymous id is the one before.
     """
-    previous, anonymous_id = _take_id(fields, "previousId"), event.anonymous_id
+    previous, anonymous_id = take_id(fields, "previousId"), event.anonymous_id
     if previous is None or str(previous) == str(event.user_id):
         return
     event.anonymous_id = previous
@@ -177,21 +161,15 @@ def _take_alias(event: NativeEvent, fields: dict[str, Any]) -> None:
 
 def _take_properties(event: NativeEvent, fields: dict[str, Any]) -> None:
     """Take page and session out of what is left, the rest as properties."""
-    given = fields.pop("properties", None)
-    properties = given if isinstance(given, dict) else {"properties": given} if given else {}
-    context = _object(fields.get("context"))
-    around = _object(context.get("page"))
-    event.page = take_page(properties if event.type == "page" else {}, around)
+    properties, context = take_properties(fields, "properties"), _object(fields.get("context"))
+    event.page = take_page(properties if event.type == "page" else {}, _object(context.get("page")))
     if context.get("page") == {}:
         del context["page"]
     if type(context.get("sessionId")) in {str, int}:
         event.session_id = context.pop("sessionId")
     if fields.get("traits") and context.get("traits") == fields["traits"]:
         del context["traits"]  # rudder-sdk-node sends them twice
-    for name, value in fields.items():
-        if value is None or value == {} or properties.get(name) == value:
-            continue
-        properties[f"${name}" if name in properties else name] = value
+    keep_rest(properties, fields)
     event.properties = properties
 
 
@@ -207,20 +185,3 @@ def _take_time(fields: dict[str, Any]) -> object:
     if original != given:
         fields["originalTimestamp"] = original
     return given
-
-
-def _take_id(fields: dict[str, Any], name: str) -> Id:
-    """Take an id; an empty one is none, as RudderStack's `userId` of somebody unknown."""
-    value = fields.pop(name, None)
-    if value is None or value == "":
-        return None
-    if type(value) is str or type(value) is int:
-        return value
-    raise RejectedEventError(Reason.MALFORMED, f".{name}", f"is {quoted(value)}; expected a text or a whole number")
-
-
-def _take_text(fields: dict[str, Any], name: str) -> str | None:
-    value = fields.pop(name, None)
-    if value is None or isinstance(value, str):
-        return value
-    raise RejectedEventError(Reason.MALFORMED, f".{name}", f"is {quoted(value)}; expected a text")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
-from xxhash import xxh3_64_hexdigest
-
-from collector.decode.decoded import Reason, RejectedEventError, RequestFacts
+from collector.decode.decoded import RequestFacts
 from collector.decode.dialect import Envelope, Post, dialect
-from collector.decode.events import Id, NativeEvent, Said
-from collector.decode.lenient_json import parse_leniently
-from collector.decode.ordinary import MAX_SEQ
+from collector.decode.elements import CHOICES, take_index
+from collector.decode.events import NativeEvent, Said
+from collector.decode.fields import drop_key, keep_rest, read_fields, take_dwell, take_kind, take_properties, take_text
+from collector.decode.numbered import numbered_id
 from collector.decode.packed import form_values, from_base64
+from collector.decode.page import page_of
+from collector.decode.records import is_json, read_records, trimmed
 from collector.decode.sensors_people import take_people
-from collector.decode.times import read_time
+from collector.decode.times import first_time
 from collector.errors import UnreadableBodyError
 from collector.settings import Limits
 from collector.wire.event import Element, Page
@@ -30,16 +30,8 @@ _TYPES: Final = {
 _OBVIOUS: Final = frozenset({"$pageview", "$WebClick"})
 """What a native type says as much of as the name."""
 _LOGINS: Final = frozenset({"track_signup", "track_id_bind"})
-_UNKNOWN: Final = frozenset({"取值异常", "未取到值"})
+_UNKNOWN: Final = ("取值异常", "未取到值")
 """The web SDK's words for "could not be read" and "has none"."""
-_CHOICES: Final = frozenset({"select", "option", "textarea"})
-"""Elements whose text is what somebody chose or wrote."""
-_LONGEST_SECONDS: Final = 1e9
-_JSON: Final = (b"[", b"{")
-
-_as_list = msgspec.json.Decoder(list[msgspec.Raw])
-_as_raw = msgspec.json.Decoder(msgspec.Raw)
-_as_object = msgspec.json.Decoder(dict[str, Any])
 
 
 def _open(post: Post, limits: Limits) -> Envelope:
@@ -51,23 +43,18 @@ def _open(post: Post, limits: Limits) -> Envelope:
     """
     parameters = form_values(post.query)
     key = parameters.get(b"token") or parameters.get(b"project") or b"default"
-    body = post.body.lstrip()
-    if not body.startswith(_JSON):
+    body = trimmed(post.body)
+    if not is_json(body):
         form = form_values(body) if body else parameters
         packed = form.get(b"data_list") or form.get(b"data")
         if not packed:
             msg = "expected a form with data or data_list"
             raise UnreadableBodyError(msg)
-        body = packed if packed.startswith(_JSON) else from_base64(packed, limits.decompressed_bytes)
-    records = parse_leniently(body, _parse, "a record or an array of records")
+        body = packed if is_json(packed) else from_base64(packed, limits.decompressed_bytes)
+    records = read_records(body, "a record or an array of records")
     if post.path.endswith(DEBUG_PATH) and post.headers.get(b"dry-run", b"").lower() == b"true":
         records = []
-    return Envelope([*map(bytes, records)], key)
-
-
-def _parse(body: bytes) -> list[msgspec.Raw]:
-    body = body.lstrip()
-    return [_as_raw.decode(body)] if body.startswith(b"{") else _as_list.decode(body)
+    return Envelope(records, key)
 
 
 def _read(raw: bytes, envelope: Envelope, _request: RequestFacts) -> Said:
@@ -76,47 +63,24 @@ def _read(raw: bytes, envelope: Envelope, _request: RequestFacts) -> Said:
     Raises:
         RejectedEventError: `malformed`, if it is no object, or its type or a person's id is of another kind.
     """
-    try:
-        fields = _as_object.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RejectedEventError(Reason.MALFORMED, "", f"is no JSON object: {error}") from error
-    kind, name = _take_text(fields, "type"), _take_text(fields, "event")
-    if kind is None:
-        raise RejectedEventError(Reason.MALFORMED, ".type", "is missing")
-    given = fields.pop("properties", None)
-    properties = given if isinstance(given, dict) else {} if given is None else {"properties": given}
-    number, sent_at = fields.pop("_track_id", None), _readable_time(fields.pop("_flush_time", None))
+    fields = read_fields(raw)
+    kind, name = take_kind(fields, "type"), take_text(fields, "event")
+    properties = take_properties(fields, "properties")
+    number, sent_at = fields.pop("_track_id", None), first_time(fields.pop("_flush_time", None))
     ts, distinct_id = fields.pop("time", None), fields.get("distinct_id")
     user_id, anonymous_id = take_people(fields, properties, kind)
-    event = NativeEvent("custom", _id(number, ts, distinct_id, kind, name), ts, anonymous_id, user_id)
-    event.session_id = _take_text(properties, "$event_session_id")
+    # A `_track_id` is drawn from 100,000 and ends in the clock's last digits: it comes again on a busy site.
+    event = NativeEvent("custom", numbered_id(number, ts, distinct_id, kind, name), ts, anonymous_id, user_id)
+    event.session_id = _take_known(properties, "$event_session_id")
     event.page = _take_page(properties)
     _name(event, kind, name, fields)
     if event.type == "click":
         event.element = _take_element(properties)
     elif event.type == "dwell":
-        _take_seconds(properties, fields)
+        take_dwell(properties, "event_duration", fields)
     event.properties = properties
     _keep(fields, properties, envelope.key)
-    return Said(event, sent_at)
-
-
-def _readable_time(value: object) -> int | None:
-    try:
-        return read_time(value, "_flush_time")
-    except RejectedEventError:
-        return None
-
-
-def _id(number: object, ts: object, distinct_id: object, kind: str, name: str | None) -> Id:
-    """Return what tells a record from all others; None where only its content does, as of Python programs.
-
-    A `_track_id` is drawn from 100,000 and ends in the clock's last digits: it comes again on a busy site.
-    """
-    if type(number) is not int or type(ts) is not int:
-        return None
-    rest = f"{distinct_id}\0{kind}\0{name}".encode("utf-8", "replace")
-    return f"{number}-{ts}-{xxh3_64_hexdigest(rest)}"
+    return event, sent_at
 
 
 def _name(event: NativeEvent, kind: str, name: str | None, fields: dict[str, Any]) -> None:
@@ -136,57 +100,38 @@ def _name(event: NativeEvent, kind: str, name: str | None, fields: dict[str, Any
 
 
 def _take_page(properties: dict[str, Any]) -> Page | None:
-    url, path = _take_text(properties, "$url"), _take_text(properties, "$url_path")
-    title, referrer = _take_text(properties, "$title"), _take_text(properties, "$referrer")
-    if url is path is title is referrer is None:
-        return None
-    return Page(url, path, title, referrer)
+    return page_of(
+        _take_known(properties, "$url"),
+        _take_known(properties, "$url_path"),
+        _take_known(properties, "$title"),
+        _take_known(properties, "$referrer"),
+    )
 
 
 def _take_element(properties: dict[str, Any]) -> Element:
-    tag, text = _take_text(properties, "$element_type"), _take_text(properties, "$element_content")
-    selector, href = _take_text(properties, "$element_selector"), _take_text(properties, "$element_target_url")
-    index = properties.get("$element_position")
-    if type(index) is int and 0 <= index < MAX_SEQ:
-        del properties["$element_position"]
-    else:
-        index = None
-    return Element(tag, None if tag in _CHOICES else text, selector, href, index)
+    tag, text = _take_known(properties, "$element_type"), _take_known(properties, "$element_content")
+    return Element(
+        tag,
+        None if tag in CHOICES else text,
+        _take_known(properties, "$element_selector"),
+        _take_known(properties, "$element_target_url"),
+        take_index(properties, "$element_position"),
+    )
 
 
-def _take_seconds(properties: dict[str, Any], fields: dict[str, Any]) -> None:
-    """Turn the seconds that somebody stayed into milliseconds."""
-    seconds = properties.get("event_duration")
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _LONGEST_SECONDS:
-        if "ms" in properties:
-            fields["ms"] = properties["ms"]
-        del properties["event_duration"]
-        properties["ms"] = round(seconds * 1000)
+def _take_known(properties: dict[str, Any], name: str) -> str | None:
+    """Take a text; what the SDK did not find out stays where it is."""
+    return None if properties.get(name) in _UNKNOWN else take_text(properties, name)
 
 
 def _keep(fields: dict[str, Any], properties: dict[str, Any], key: bytes | None) -> None:
-    """Keep what is left of a record beside the caller's properties, which keep their names."""
+    """Keep what is left of a record beside the caller's properties."""
     fields.pop("token", None)
+    drop_key(fields, "project", key)
     lib = fields.get("lib")
     if isinstance(lib, dict):  # most of it stands among the properties as well
-        fields["lib"] = {name: value for name, value in lib.items() if properties.get(name) != value} or None
-    for name, value in fields.items():
-        if value is None or value == "":
-            continue
-        if name == "project" and isinstance(value, str) and value.encode("utf-8", "replace") == key:
-            continue
-        while name in properties:
-            name = f"${name}"  # noqa: PLW2901
-        properties[name] = value
-
-
-def _take_text(fields: dict[str, Any], name: str) -> str | None:
-    """Take a text; what is none stays where it is, an empty one is none."""
-    value = fields.get(name)
-    if not isinstance(value, str) or value in _UNKNOWN:
-        return None
-    del fields[name]
-    return value or None
+        fields["lib"] = {name: value for name, value in lib.items() if properties.get(name) != value}
+    keep_rest(properties, fields)
 
 
 SENSORS: Final = dialect("sensors", _open, _read)

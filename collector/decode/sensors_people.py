@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from collector.decode.decoded import Reason, RejectedEventError
 from collector.decode.events import Id
-from collector.decode.times import quoted
+from collector.decode.fields import take_id
 
 _LOGIN: Final = "$identity_login_id"
 _DEVICES: Final = ("$identity_anonymous_id", "$identity_cookie_id", "$identity_distinct_id")
@@ -28,9 +27,9 @@ def take_people(fields: dict[str, Any], properties: dict[str, Any], kind: str) -
     """
     given = fields.pop("identities", None)
     identities: dict[str, Any] = given if isinstance(given, dict) else {}
-    distinct_id = _take_id(fields, "distinct_id")
-    user_id = _take_id(fields, "login_id") or _usable(identities.get(_LOGIN))
-    anonymous_id, original_id = _take_id(fields, "anonymous_id"), _take_id(fields, "original_id")
+    distinct_id = take_id(fields, "distinct_id")
+    user_id = take_id(fields, "login_id") or _usable(identities.get(_LOGIN))
+    anonymous_id, original_id = take_id(fields, "anonymous_id"), take_id(fields, "original_id")
     is_login_id = properties.pop("$is_login_id", None) is True
     if user_id is None and (is_login_id or kind == "track_signup"):
         user_id = distinct_id
@@ -51,13 +50,3 @@ def take_people(fields: dict[str, Any], properties: dict[str, Any], kind: str) -
 def _usable(value: object) -> Id:
     """Return an id of `identities` where it is one."""
     return value if (type(value) is str and value) or type(value) is int else None
-
-
-def _take_id(fields: dict[str, Any], name: str) -> Id:
-    """Take an id; an empty one is none."""
-    value = fields.pop(name, None)
-    if value is None or value == "":
-        return None
-    if type(value) is str or type(value) is int:
-        return value
-    raise RejectedEventError(Reason.MALFORMED, f".{name}", f"is {quoted(value)}; expected a text or a whole number")

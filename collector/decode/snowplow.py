@@ -10,15 +10,17 @@ import msgspec
 from collector.decode.decoded import Decoded, Reason, RejectedEventError, RequestFacts
 from collector.decode.dialect import Dialect, Envelope, Post, dialect
 from collector.decode.events import NativeEvent, Said
+from collector.decode.fields import drop_key, read_fields
 from collector.decode.lenient_json import parse_leniently
 from collector.decode.packed import form_values
+from collector.decode.page import page_of
+from collector.decode.records import trimmed
 from collector.decode.snowplow_json import take_contexts, take_event
 from collector.decode.snowplow_schemas import VENDOR, drop_typed_values, meaning_of
-from collector.decode.times import quoted, read_time
+from collector.decode.times import first_time, quoted
 from collector.errors import UnreadableBodyError
 from collector.keys import KEY_PARAMETERS, sent_key
 from collector.settings import Limits
-from collector.wire.event import Page
 
 LEAST_PING_MS: Final = 1000
 """What a page ping stands for at least: trackers take their heartbeat in whole seconds, and do not tell it."""
@@ -45,13 +47,12 @@ class _OfApp(msgspec.Struct, gc=False):
 
 _as_payload = msgspec.json.Decoder(_Payload)
 _as_of_app = msgspec.json.Decoder(_OfApp)
-_as_fields = msgspec.json.Decoder(dict[str, Any])
 _encode = msgspec.json.Encoder().encode
 
 
 def _open(post: Post, _limits: Limits) -> Envelope:
     """Return the events of a body or of a query; the key is the app's id unless the request's head has one."""
-    body = post.body.removeprefix(b"\xef\xbb\xbf")
+    body = trimmed(post.body)
     if body:
         records: Sequence[bytes] = parse_leniently(body, _records, '{"schema": ..., "data": [...]}')
         keyed = sent_key(post.headers, post.query) is not None
@@ -71,7 +72,7 @@ def _text(value: bytes) -> str:
 
 
 def _records(body: bytes) -> list[bytes]:
-    return [bytes(raw) for raw in _as_payload.decode(body).data]
+    return list(map(bytes, _as_payload.decode(body).data))
 
 
 def _app_id(records: Sequence[bytes]) -> bytes | None:
@@ -87,21 +88,11 @@ def _app_id(records: Sequence[bytes]) -> bytes | None:
 
 
 def _read(raw: bytes, envelope: Envelope, _request: RequestFacts) -> Said:
-    fields = _fields_of(raw)
-    event_id = _take(fields, "eid")
-    try:
-        return _said(event_id, fields, envelope)
-    except RejectedEventError as error:
-        error.event_id = event_id
-        raise
-
-
-def _said(event_id: str | None, fields: dict[str, Any], envelope: Envelope) -> Said:
+    fields = read_fields(raw)
     kind = _take(fields, "e")
     if kind is None:
         raise RejectedEventError(Reason.MALFORMED, ".e", "is missing; it tells the kind of event")
-    if envelope.key is not None and str(fields.get("aid")).encode() == envelope.key:
-        del fields["aid"]  # it is the write key
+    drop_key(fields, "aid", envelope.key)
     contexts = take_contexts(fields)
     session = _session_of(contexts)
     if kind == "pp":
@@ -113,12 +104,12 @@ def _said(event_id: str | None, fields: dict[str, Any], envelope: Envelope) -> S
     sent, true_time = _take(fields, "stm"), _take(fields, "ttm")
     native = NativeEvent(
         type=TYPES.get(kind, "custom"),
-        id=event_id,
+        id=_take(fields, "eid"),
         ts=_take(fields, "dtm") if true_time is None else true_time,
         anonymous_id=anonymous_id or _take(fields, "tnuid") or _take(fields, "nuid"),
         user_id=_take(fields, "uid"),
         session_id=_id_of(session, "sessionId", _take(fields, "sid")),
-        page=Page(url=url, title=title, referrer=referrer) if url or title or referrer else None,
+        page=page_of(url, None, title, referrer),
         properties=fields,
     )
     if kind == "ue":
@@ -128,14 +119,7 @@ def _said(event_id: str | None, fields: dict[str, Any], envelope: Envelope) -> S
     elif native.type == "custom":
         native.name = NAMES.get(kind, kind)
     # A true time is nothing that a clock could be wrong about.
-    return Said(native, _sent_at(sent) if true_time is None else None)
-
-
-def _fields_of(raw: bytes) -> dict[str, Any]:
-    try:
-        return _as_fields.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RejectedEventError(Reason.MALFORMED, "", f"is no object with fields: {error}") from error
+    return native, first_time(sent) if true_time is None else None
 
 
 def _take(fields: dict[str, Any], name: str) -> str | None:
@@ -199,13 +183,6 @@ def _id_of(session: dict[str, Any], name: str, own: str | None) -> str | None:
     return own
 
 
-def _sent_at(sent: str | None) -> int | None:
-    try:
-        return read_time(sent, ".stm")
-    except RejectedEventError:
-        return None  # no correction: the event itself may be as it should be
-
-
 _DIALECT: Final = dialect("snowplow", _open, _read)
 
 
@@ -220,7 +197,7 @@ def _decode(envelope: Envelope, request: RequestFacts, limits: Limits) -> Decode
 
 def _without_typed_values(raw: bytes) -> bytes:
     try:
-        fields = _fields_of(raw)
+        fields = read_fields(raw)
     except (RejectedEventError, RecursionError):
         return raw
     try:

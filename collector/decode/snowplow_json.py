@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from collector.decode.decoded import Reason, RejectedEventError
-from collector.decode.lenient_json import depth_of, parse_leniently
+from collector.decode.lenient_json import nests_deeper, parse_leniently
 from collector.decode.packed import from_base64
 from collector.errors import RequestError, UnreadableBodyError
 
@@ -77,7 +77,7 @@ def _take(fields: dict[str, Any], plain: str, packed: str, parse: Callable[[byte
         document = text.encode()
         if name == packed:
             document = from_base64(document, len(document))  # what is no longer packed is shorter; no gzip
-        if document.count(b"{") + document.count(b"[") > MAX_DEPTH and depth_of(document) > MAX_DEPTH:
+        if nests_deeper(document, MAX_DEPTH):
             raise RejectedEventError(Reason.TOO_DEEP, f".{name}", f"nests deeper than {MAX_DEPTH} objects and arrays")
         found = parse_leniently(document, parse, f"self-describing JSON in {name}")
         fields.pop(plain, None)

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from collector.decode.elements import SELECTOR_CLASSES
+from collector.decode.fields import take_text
 from collector.decode.snowplow_json import SelfDescribing
 from collector.wire.event import Element
 
 VENDOR: Final = "com.snowplowanalytics.snowplow"
 
 _MARKUP = re.compile(r"<[^<>]*+>")
-_SELECTOR_CLASSES: Final = 3
-"""As many as autocapture.js names: a definition's selector then fits what either sends."""
 
 
 class Meaning(NamedTuple):
@@ -59,24 +59,24 @@ def drop_typed_values(event: SelfDescribing) -> bool:
 
 
 def _link_click(data: dict[str, Any]) -> tuple[str, Element | None]:
-    text = _take_text(data, "elementContent")
+    text = take_text(data, "elementContent")
     element = Element(
         tag="a",
         text=None if text is None else " ".join(html.unescape(_MARKUP.sub("", text)).split()),
         selector=_selector("a", data, "elementId", "elementClasses"),
-        href=_take_text(data, "targetUrl"),
+        href=take_text(data, "targetUrl"),
     )
     return "click", element
 
 
 def _button_click(data: dict[str, Any]) -> tuple[str, Element | None]:
-    text = _take_text(data, "label")
+    text = take_text(data, "label")
     return "click", Element(tag="button", text=text, selector=_selector("button", data, "id", "classes"))
 
 
 def _change_form(data: dict[str, Any]) -> tuple[str, Element | None]:
     _drop_values(data)
-    tag = _take_text(data, "nodeName")
+    tag = take_text(data, "nodeName")
     return "change", Element(tag=None if tag is None else tag.lower())
 
 
@@ -112,23 +112,14 @@ def _drop_values(data: dict[str, Any]) -> None:
         ]
 
 
-def _take_text(data: dict[str, Any], name: str) -> str | None:
-    """Take a text out of an event's data; what is none stays there."""
-    value = data.get(name)
-    if not isinstance(value, str):
-        return None
-    del data[name]
-    return value or None
-
-
 def _selector(tag: str, data: dict[str, Any], id_name: str, classes_name: str) -> str:
     """Return an element's step of a selector as autocapture.js writes it; what it says whole is taken out of `data`."""
-    element_id = _take_text(data, id_name)
+    element_id = take_text(data, id_name)
     if element_id is not None:
         return f"{tag}#{element_id}"
     classes = data.get(classes_name)
     if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
         return tag
-    if len(classes) <= _SELECTOR_CLASSES:
+    if len(classes) <= SELECTOR_CLASSES:
         del data[classes_name]
-    return ".".join([tag, *classes[:_SELECTOR_CLASSES]])
+    return ".".join([tag, *classes[:SELECTOR_CLASSES]])

@@ -37,13 +37,29 @@ def read_time(value: object, place: str) -> int | None:
     return found
 
 
+def first_time(*values: object) -> int | None:
+    """Return UTC milliseconds of the first that can be read, None if none can.
+
+    So are times of sending read: without one there is no correction, which is no reason to reject anything.
+    """
+    for value in values:
+        if value:
+            try:
+                return read_time(value.decode("latin-1") if isinstance(value, bytes) else value, "")
+            except RejectedEventError:
+                continue
+    return None
+
+
 def _milliseconds(value: object) -> int | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value)
     if not isinstance(value, str):
         return None
     try:
-        return int(float(value)) if value.isascii() and value.replace(".", "", 1).isdigit() else _rfc3339(value)
+        if "-" not in value and value.isascii() and value.replace(".", "", 1).isdigit():
+            return int(float(value))
+        return _rfc3339(value)
     except (msgspec.ValidationError, OverflowError):
         return None
 

@@ -49,9 +49,8 @@ class Templated:
 class EventPath(Templated):
     """Paths of one kind to which events are sent.
 
-    `dialect` tells whose request it is, where several
-    share a path; `answer` is what is said of a request that was read; `instead` replaces statuses of refusals that
-    the dialect's SDKs do not survive. `name` stands in the metrics.
+    `dialect` tells whose request it is, where several share a path; `answer` is what is said of a request that was
+    read; `instead` replaces statuses of refusals that the dialect's SDKs do not survive. `name` stands in the metrics.
     """
 
     name: str

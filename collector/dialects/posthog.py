@@ -57,7 +57,7 @@ def _quiet(template: str, methods: tuple[str, ...], answer: dict[str, Any]) -> S
 
 
 _EVENTS: Final = ("/e", "/i/v0/e", "/batch", "/capture", "/track")
-_ASKED: Final = ("GET", "POST")
+_EITHER: Final = ("GET", "POST")
 _FLAGS: Final = {**_NO_FLAGS, **_CONFIG}
 """With the settings in it: posthog-js 1.255 asks for both at once."""
 _DECIDED: Final = {**_FLAGS, "config": {"enable_collect_everything": True}}
@@ -67,7 +67,7 @@ EVENT_PATHS: Final = (
         EventPath(
             "posthog",
             path + slash,
-            ("GET", "POST"),
+            _EITHER,
             always(POSTHOG),
             json_answer(OK),
             {HTTPStatus.TOO_MANY_REQUESTS: HTTPStatus.SERVICE_UNAVAILABLE},
@@ -94,8 +94,8 @@ SETTINGS_PATHS: Final = (
     *(
         _quiet(path + slash, methods, answer)
         for path, methods, answer in (
-            ("/flags", _ASKED, _FLAGS),
-            ("/decide", _ASKED, _DECIDED),
+            ("/flags", _EITHER, _FLAGS),
+            ("/decide", _EITHER, _DECIDED),
             ("/flags/definitions", ("GET",), {"flags": [], "group_type_mapping": {}, "cohorts": {}}),
             ("/api/feature_flag/local_evaluation", ("GET",), {"flags": [], "group_type_mapping": {}, "cohorts": {}}),
             ("/api/surveys", ("GET",), {"surveys": []}),

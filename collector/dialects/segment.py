@@ -14,7 +14,7 @@ SUCCESS: Final = json_answer(b'{"success":true}')
 
 
 def _settings(names: dict[str, str]) -> bytes:
-    """Return what the browser SDK needs to send anything, and to send its key: it forgets the one it was loaded with."""
+    """Return what the browser SDK needs to send anything; the key too, since it does not send the one it has."""
     return msgspec.json.encode({"integrations": {"Segment.io": {"apiKey": names["key"]}}})
 
 
@@ -23,6 +23,4 @@ EVENT_PATHS: Final = tuple(
 )
 """Of the browser SDK: an event each, `b` for a batch."""
 
-SETTINGS_PATHS: Final = (
-    SettingsPath("segment_settings", "/v1/projects/{key}/settings", ("GET",), _settings),
-)
+SETTINGS_PATHS: Final = (SettingsPath("segment_settings", "/v1/projects/{key}/settings", ("GET",), _settings),)

@@ -9,6 +9,9 @@ from grafana_foundation_sdk.models import units
 
 from deploy.grafana.panels import Panel, Row, grown, line, number, quantiles, rate, tallied
 
+EVENT_ROUTES = 'route!~"other|healthz|autocapture|.+_(settings|health)"'
+"""Those to which SDKs send events: one or more a dialect."""
+
 
 def ingest_rows() -> Sequence[Row]:
     """Return the collectors' dashboard: do events come in, are they kept, and if not, whose."""
@@ -41,14 +44,14 @@ def ingest_rows() -> Sequence[Row]:
                     {"{{source}}: {{reason}}": rate("phasewatch_collector_events_rejected_total", "source", "reason")},
                 ),
                 line(
-                    "Refused requests, share by status",
+                    "Refused requests, share by code",
                     units.PercentUnit,
-                    "401 an unknown write key, 403 one used from elsewhere, 413 too much at once, 429 too often.",
+                    "Whole requests, by the code of the answer: wrong_key, not_allowed, too_large, unreadable_body, ...",
                     {
-                        "{{status}}": "sum by (status) (increase(phasewatch_collector_requests_total"
-                        '{route="events", status=~"4..", status!="405"}[10m]))'
+                        "{{code}}": "sum by (code) (increase(phasewatch_collector_requests_refused_total"
+                        f'{{{EVENT_ROUTES}, code!~"wrong_method|overloaded|not_durable|fault"}}[10m]))'
                         " / on () group_left ()"
-                        ' sum(increase(phasewatch_collector_requests_total{route="events"}[10m]))'
+                        f" sum(increase(phasewatch_collector_requests_total{{{EVENT_ROUTES}}}[10m]))"
                     },
                     alert="RequestsRefused",
                 ),
@@ -92,7 +95,7 @@ def ingest_rows() -> Sequence[Row]:
 def ingest_now() -> Sequence[Panel]:
     """Return what says at one look whether the collectors do their work."""
     requests = "phasewatch_collector_requests_total"
-    all_events, no_room = '{route="events"}', '{route="events", status="503"}'
+    all_events, no_room = f"{{{EVENT_ROUTES}}}", f'{{{EVENT_ROUTES}, status="503"}}'
     return (
         number(
             "Accepted now",
@@ -209,7 +212,7 @@ def ingest_times() -> Sequence[Panel]:
             "Answer to events",
             units.Seconds,
             "From a request's head to its answer, which comes after its events are durable.",
-            quantiles("phasewatch_collector_request_seconds", where='{route="events"}'),
+            quantiles("phasewatch_collector_request_seconds", where=f"{{{EVENT_ROUTES}}}"),
         ),
         line(
             "Write to the log",

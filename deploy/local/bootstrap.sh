@@ -8,6 +8,7 @@
 #       prometheus   Prometheus and promtool
 #       javac        for a subscriber in Java
 #       kcat nginx wrk
+#       sdks         analytics SDKs for pages, Node and Python with a Node into .venv/.sdks, from PyPI and npm
 # On a machine with systemd, Debian's redis-server, prometheus and nginx start their services as they are installed.
 # Nothing here uses these services: `systemctl disable --now NAME` ends one that is in the way of `make services`.
 set -euo pipefail
@@ -101,7 +102,8 @@ note_missing() {
     prometheus) needs promtool prometheus ;;
     javac) needs javac default-jdk-headless ;;
     kcat | nginx | wrk) needs "$1" "$1" ;;
-    *) stop "usage: bootstrap.sh FILE.txt | chromium | kafka | redis | prometheus | javac | kcat | nginx | wrk ..." ;;
+    sdks) ;;
+    *) stop "usage: bootstrap.sh FILE.txt | chromium | kafka | redis | prometheus | javac | kcat | nginx | wrk | sdks ..." ;;
     esac
 }
 
@@ -119,6 +121,26 @@ fetch_kafka() {
     cp deploy/local/pom.xml "$folder/pom.xml"
 }
 
+# Fetched again only when what names them has changed. A virtual environment of their own, because what they need must
+# not meet what Phasewatch needs; npm and the Node it wants come from PyPI too.
+fetch_sdks() {
+    local folder=.venv/.sdks named=tests/sdks
+    local pins=("$named"/{python-requirements.txt,python-older-requirements.txt,package.json,package-lock.json,.npmrc})
+    cat "${pins[@]}" | cmp -s - "$folder/pinned" && return
+    make_venv
+    echo "bootstrap: fetching the SDKs into $folder (500 MB, under a minute) ..."
+    .venv/bin/python -m venv --clear "$folder"
+    export PIP_DISABLE_PIP_VERSION_CHECK=1
+    "$folder/bin/python" -m pip install --quiet -r "$named/python-requirements.txt" &&
+        "$folder/bin/python" -m pip install --quiet --no-deps --target "$folder/older" \
+            -r "$named/python-older-requirements.txt" ||
+        stop "pip could not install the SDKs; its own message stands above. Is there a network?"
+    cp "$named"/{package.json,package-lock.json,.npmrc} "$folder"
+    (cd -P "$folder" && bin/npm ci --silent) ||
+        stop "npm could not install the SDKs; without --silent it says why. Is there a network?"
+    cat "${pins[@]}" >"$folder/pinned"
+}
+
 install_programs() {
     local word programs=() packages=()
     for word in "$@"; do
@@ -129,6 +151,9 @@ install_programs() {
     fi
     if [[ " $* " == *" kafka "* ]]; then
         fetch_kafka
+    fi
+    if [[ " $* " == *" sdks "* ]]; then
+        fetch_sdks
     fi
 }
 

@@ -199,7 +199,7 @@ def test_a_source_that_sends_what_nobody_can_use(embedded: EmbeddedProcess, star
 def test_a_key_that_nobody_knows(embedded: EmbeddedProcess, start_watch: StartWatch) -> None:
     watch = start_watch(collectors=[admin_port(embedded)])
     with traffic(embedded.collector, [{"user_id": "somebody", "type": "page"}], key="of-last-year"):
-        watch.wait_for("RequestsRefused", status="401")
+        watch.wait_for("RequestsRefused", code="wrong_key")
 
 
 @pytest.mark.long

@@ -144,6 +144,16 @@ def test_values_of_fields_are_not_kept(kind: str, xpath: str, said: str, kept: s
     assert properties(event) == {}
 
 
+@pytest.mark.parametrize(
+    ("xpath", "tag"),
+    [("/html/body/BUTTON.buy[1]", "button"), ("a", "a"), ("/div/", None), ("a" * 60_000 + "/", None), ("/1", None)],
+)
+def test_the_tag_is_that_of_the_last_step(xpath: str, tag: str | None) -> None:
+    decoded = decode({"eventType": "VIEW_CLICK", "deviceId": "d-1", "xpath": xpath})
+    found = [event.element.tag for _, event in decoded.events if event.element is not None]
+    assert found == ([tag] if len(xpath) < LIMITS.text_chars else [])
+
+
 def test_the_callers_attributes_keep_their_names() -> None:
     event = one(attributes={"platform": "mine", "product_id": "b-7"}, platform="web", appVersion="1")
     assert properties(event) == {"platform": "mine", "product_id": "b-7", "$platform": "web", "appVersion": "1"}

@@ -396,9 +396,14 @@ def test_urls_that_name_parts_of_a_heat_map_are_masked() -> None:
     assert b"s3cret" not in bytes(found.properties)
 
 
-@pytest.mark.parametrize("one", [7, None, [], "x", {}, {"event": 7}, {"event": ""}, {"event": "a", "properties": []}])
+@pytest.mark.parametrize("one", [7, None, [], "x", {}, {"event": 7}, {"event": ""}])
 def test_what_is_no_event(one: Any) -> None:
     assert rejected(one)[0] == Reason.MALFORMED
+
+
+def test_php_writes_an_empty_object_as_an_array() -> None:
+    ((_, found),) = decode({"event": "a", "distinct_id": "u-1", "properties": []}).events
+    assert (found.name, kept(found)) == ("a", {})
 
 
 # Elements

@@ -35,6 +35,23 @@ async def test_every_path_answers_a_preflight(client: Any, path: str) -> None:
     assert int(answer.headers["access-control-max-age"]) > 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        ("authorization,rsa-retry-attempt, rsa-recovered", True),
+        ("x" * 1025, False),
+        ("one: two", False),
+        ("one\r\ntwo", False),
+    ],
+)
+async def test_a_preflight_is_granted_what_it_asks_for(client: Any, asked: str, *, allowed: bool) -> None:
+    answer = await client.send("OPTIONS", "/v1/track", headers={**ORIGIN, "access-control-request-headers": asked})
+    found = answer.headers["access-control-allow-headers"]
+    assert found.startswith("content-type, ")
+    assert found.endswith(asked) is allowed
+    assert len(found) < 1200
+
+
 async def test_answers_and_refusals_can_be_read_by_the_page(client: Any) -> None:
     for body in (b"[]", b"nonsense"):
         answer = await client.post(body, headers=ORIGIN)

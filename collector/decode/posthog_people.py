@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from collector.decode.decoded import Reason, RejectedEventError
 from collector.decode.events import Id
+from collector.decode.fields import take_id
 from collector.decode.times import quoted
 
 ALIASES: Final = ("$create_alias", "$merge_dangerously")
@@ -19,7 +20,7 @@ _MADE_UP = re.compile(r"[0-9a-fA-F]{6,16}(?:-[0-9a-fA-F]{1,16}){4}")
 """A UUID, and what posthog-js once called one: PostHog's SDKs name nobody else so."""
 
 
-def take_ids(name: str, fields: dict[str, Any], properties: dict[str, Any]) -> tuple[Id, Id]:
+def take_people(name: str, fields: dict[str, Any], properties: dict[str, Any]) -> tuple[Id, Id]:
     """Take user id and anonymous id out of an event.
 
     Args:
@@ -89,17 +90,3 @@ def _linked(distinct_id: Id, alias: Id, properties: dict[str, Any], *, known: bo
         made_up = [_MADE_UP.fullmatch(str(one)) is not None for one in (distinct_id, alias)]
         swapped = properties.get("$lib") == "posthog-python" if made_up[0] == made_up[1] else made_up[0]
     return (alias, distinct_id) if swapped else (distinct_id, alias)
-
-
-def take_id(bag: dict[str, Any], name: str) -> Id:
-    """Take an id; an empty one is none.
-
-    Raises:
-        RejectedEventError: `malformed`, if it is neither text nor whole number.
-    """
-    value = bag.pop(name, None)
-    if value is None or value == "":
-        return None
-    if type(value) is str or type(value) is int:
-        return value
-    raise RejectedEventError(Reason.MALFORMED, f".{name}", f"is {quoted(value)}; expected a text or a whole number")
