@@ -29,7 +29,7 @@ FORWARDING_PREFIX: Final = b"x-forwarded-"
 
 
 KEY_PARAMETERS: Final = (b"key", b"writeKey", b"token")
-"""Where a key may stand in a URL: ours, Segment's and RudderStack's, Sensors'; of several the first in this order."""
+"""Where a key may stand in a URL: ours, which wins, Segment's and RudderStack's, Sensors'."""
 
 
 def sent_key(headers: Mapping[bytes, bytes], query: bytes) -> bytes | None:
@@ -54,14 +54,14 @@ def _user_of(credentials: bytes) -> bytes | None:
 
 
 def _in_query(query: bytes) -> bytes | None:
-    found: dict[bytes, bytes] = {}
+    found = None
     for pair in query.split(b"&"):
         name, _, value = pair.partition(b"=")
         if name == b"data":
             break  # a pixel's event follows, which may have the page's own parameters in it as they are (GrowingIO)
-        if value and name in KEY_PARAMETERS:
-            found.setdefault(name, unquote_to_bytes(value.replace(b"+", b" ")))
-    return next((found[name] for name in KEY_PARAMETERS if name in found), None)
+        if value and name in KEY_PARAMETERS and (found is None or name == KEY_PARAMETERS[0]):
+            found = value
+    return unquote_to_bytes(found.replace(b"+", b" ")) if found is not None else None
 
 
 class Keys:

@@ -21,7 +21,7 @@ REFUSED: Final = Metric(
     "counter",
     "requests",
     ("route", "code"),
-    "requests refused as a whole, by the code in the answer; some SDKs are answered 200 all the same (docs/sdks)",
+    "requests refused as a whole, by the answer's code; some SDKs are answered 200 all the same (docs/sdks)",
 )
 RECEIVED: Final = Metric(
     PREFIX + "events_received_total",
@@ -114,8 +114,8 @@ WORKER_DEATHS: Final = Metric(
 )
 
 METRICS: Final = (
-    REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, READING, REQUEST_SECONDS, BODY_BYTES,
-    SINK_SECONDS, SINK_READY, SPOOL_BYTES, SPOOL_LIMIT, SPOOL_ROWS, SPOOL_OLDEST, SPOOLED, DRAINED, SPOOL_REFUSED,
+    REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, READING, REQUEST_SECONDS,
+    BODY_BYTES, SINK_SECONDS, SINK_READY, SPOOL_BYTES, SPOOL_LIMIT, SPOOL_ROWS, SPOOL_OLDEST, SPOOLED, DRAINED, SPOOL_REFUSED,
     SPOOL_SET_ASIDE, WORKER_DEATHS,
 )  # fmt: skip
 """All of them; docs, dashboards and alerts are checked against these names."""

@@ -46,7 +46,7 @@ def ingest_rows() -> Sequence[Row]:
                 line(
                     "Refused requests, share by code",
                     units.PercentUnit,
-                    "Whole requests, by the code of the answer: wrong_key, not_allowed, too_large, unreadable_body, ...",
+                    "Whole requests, by the code of the answer: wrong_key, not_allowed, too_large, unreadable_body ...",
                     {
                         "{{code}}": "sum by (code) (increase(phasewatch_collector_requests_refused_total"
                         f'{{{EVENT_ROUTES}, code!~"wrong_method|overloaded|not_durable|fault"}}[10m]))'
