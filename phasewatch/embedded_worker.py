@@ -103,7 +103,9 @@ class EmbeddedWorker:
                 folded += await one.step()
             if folded:
                 continue
-            if not any([await one.tick() for one in workers]):
+            ticked = any([await one.tick() for one in workers])
+            self.why_not_ready = next((one.tick_failed for one in workers if one.tick_failed), None)
+            if not ticked:
                 await log.news(_WAIT_SECONDS)
 
 

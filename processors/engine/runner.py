@@ -193,6 +193,7 @@ class PartitionRunner:
                 flush_at = self._see_to_flush(worker)
                 if now() - ticked >= TICK_SECONDS:
                     await worker.tick()
+                    self._tell_of_ticks(worker.tick_failed)
                     ticked = now()
                 if not self._queue:
                     await self._pause(min(flush_at, ticked + TICK_SECONDS) - now())
@@ -201,6 +202,12 @@ class PartitionRunner:
             await worker.flush()
         finally:
             await self._end_flush()
+
+    def _tell_of_ticks(self, failed: str | None) -> None:
+        why = f"no tick can be appended, so nobody who does nothing leaves a phase: {failed}" if failed else None
+        if why is not None and why != self.why_not_ready:
+            _logger.warning("tick_failed", partition=self.partition, reason=failed)
+        self.why_not_ready = why
 
     def _see_to_flush(self, worker: PartitionWorker) -> float:
         """Begin to flush where it is time, beside the fold; return when to come again (monotonic seconds).

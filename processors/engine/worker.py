@@ -9,7 +9,15 @@ from typing import Final
 from collector.wire.record import HOUR_MS, Draft, Kind, Record
 from processors.engine.metrics import WorkerMetrics
 from processors.engine.outputs import Output
-from processors.engine.ports import Clock, EventLog, LogMismatchError, Publisher, StateStore, Unreadable
+from processors.engine.ports import (
+    Clock,
+    EventLog,
+    LogMismatchError,
+    Publisher,
+    StateStore,
+    StoreUnavailableError,
+    Unreadable,
+)
 from processors.engine.state import Position
 from processors.engine.unit import SLICE, PartitionUnit
 
@@ -72,6 +80,8 @@ class PartitionWorker:
         self.importing = False
         """Whether the last record was history: an importer waits until what followed from it is done."""
         self.overdue_ms = 0
+        self.tick_failed: str | None = None
+        """Why the latest tick could not be appended; time goes on passing by events alone until one can."""
         """How long ago something was due that the last look at the due list still found (live partitions only)."""
 
     async def acquire(self) -> None:
@@ -210,8 +220,17 @@ class PartitionWorker:
         if due * HOUR_MS > settled or ticked_just_now:
             return False
         self._ticked = now
-        await self._log.append([(self.partition, Draft(Kind.TICK, now))])
-        return True
+        return await self._append_tick(now)
+
+    async def _append_tick(self, clock: int) -> bool:
+        """Return whether a tick could be appended: where not, events can be folded all the same."""
+        try:
+            await self._log.append([(self.partition, Draft(Kind.TICK, clock))])
+        except StoreUnavailableError as error:
+            self.tick_failed = str(error)
+        else:
+            self.tick_failed = None
+        return self.tick_failed is None
 
     async def _is_calm(self, now: int, calm_ms: int) -> bool:
         """Return whether the partition has been calm for so long; where that is not known, begin to find out."""
@@ -220,7 +239,7 @@ class PartitionWorker:
         self._calm_since = None
         if not 0 <= now - self._probed < _PROBE_EVERY_MS:
             self._probed, self._probe = now, self._owned().fold.state.tau
-            await self._log.append([(self.partition, Draft(Kind.TICK, self._probe))])
+            await self._append_tick(self._probe)
         return False
 
     def _owned(self) -> PartitionUnit:

@@ -46,6 +46,7 @@ async def run(directory: Path, seed: int, schedule: Sequence[Fault], *, clients:
         crowd = Crowd(clients, seed, [one.port for one in chaos.collectors], pause_seconds=pause)
         findings = await _under_load(chaos, crowd, schedule, figures)
         figures.logged_errors = bugs_in_logs(directory)
+        findings += [f"a process calls it a fault of its own: {one}" for one in figures.logged_errors]
     finally:
         chaos.close()
         services.close()

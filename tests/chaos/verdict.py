@@ -56,7 +56,7 @@ class Figures:
     median_gap_seconds: float = 0.0
     ended_by_themselves: int = 0
     logged_errors: list[str] = field(default_factory=list)
-    """What processes call a fault of their own; no promise is broken by it."""
+    """What processes call a fault of their own: each is a finding, though no promise is broken by it."""
     kinds: dict[str, int] = field(default_factory=dict)
 
     def table(self) -> str:

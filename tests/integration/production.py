@@ -285,12 +285,12 @@ class Inside:
             await store.close()
             await log.close()
 
-    async def feed(self, events: Iterable[dict[str, Any]], *, settle_every: int = 1) -> None:
+    async def feed(self, events: Iterable[dict[str, Any]], *, settle_every: int = 1, imported: bool = False) -> None:
         """Append events as a collector receives them at their `arrives`, and a tick everywhere each hour.
 
-        After so many hours, and at the end, wait until all is folded; 0: never.
+        After so many hours, and at the end, wait until all is folded; 0: never. Imported ones are history.
         """
-        builder = BlockBuilder(self.log.partitions, max_bytes=256 * 1024)
+        builder = BlockBuilder(self.log.partitions, max_bytes=256 * 1024, imported=imported)
         blocks: list[tuple[int, Draft]] = []
         block_from = hour = None
         for event in events:

@@ -300,11 +300,12 @@ async def _begin(deployment: Deployment, days_ago: int | None = None) -> None:
         await inside.settle()
         if days_ago is not None:
             then = int(time.time() * 1000) - days_ago * 24 * HOUR_MS
-            await inside.feed(
+            history = (
                 {"id": f"{n}-{m}", "user_id": f"u{n}", "ts": then, "arrives": then + m, "trusted": False, **event}
                 for m, event in enumerate(DECIDING)
                 for n in range(20)
             )
+            await inside.feed(history, imported=True)
 
 
 def blocks(count: int, partition: int) -> list[tuple[int, Draft]]:
