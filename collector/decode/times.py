@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Final
 
 import msgspec
@@ -53,7 +54,7 @@ def first_time(*values: object) -> int | None:
 
 def _milliseconds(value: object) -> int | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return int(value)
+        return int(value) if isfinite(value) else None
     if not isinstance(value, str):
         return None
     try:
