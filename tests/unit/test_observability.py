@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from collector.dialects.table import EVENT_PATHS, SETTINGS_PATHS
 from deploy.grafana.generate import DASHBOARDS, ROLES, document
 from deploy.grafana.panels import ALERTS, ROOT, SOURCE, limit_of
 from phasewatch.reference import declared_metrics
@@ -117,11 +118,22 @@ def test_every_expression_reads_what_is_declared(where: str, expression: str, te
 @pytest.mark.parametrize(("where", "expression", "texts"), EXPRESSIONS)
 def test_every_value_asked_for_is_one_that_exists(where: str, expression: str, texts: str) -> None:  # noqa: ARG001
     jobs = {job["job_name"] for job in prometheus_settings()["scrape_configs"]}
-    allowed = {"to": {*Stage, "gone"}, "stage": set(Stage), "job": jobs, "result": {"ok", "error"}, "route": {"events"}}
+    allowed = {"to": {*Stage, "gone"}, "stage": set(Stage), "job": jobs, "result": {"ok", "error"}}
     for _, matchers in read(expression).selectors:
         for label, value in matchers.items():
             if label in allowed and "*" not in value:
                 assert set(value.strip('"').split("|")) <= allowed[label], where
+
+
+@pytest.mark.parametrize(("where", "expression", "texts"), EXPRESSIONS)
+def test_events_of_all_sdks_are_looked_at_and_nothing_else(where: str, expression: str, texts: str) -> None:  # noqa: ARG001
+    others = {"other", "healthz", "autocapture", *(one.name for one in SETTINGS_PATHS)}
+    for _, matchers in read(expression).selectors:
+        if (left_out := matchers.get("route")) is not None:
+            pattern = re.compile(left_out.strip('"'))
+            assert [name for name in others if not pattern.fullmatch(name)] == [], where
+            assert [one.name for one in EVENT_PATHS if pattern.fullmatch(one.name)] == [], where
+            assert not pattern.fullmatch("events"), where
 
 
 def prometheus_settings() -> dict[str, Any]:
