@@ -9,7 +9,7 @@ QUICK_TESTS := $(wildcard tests/unit tests/property tests/contract)
 LOCK := $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header
 
 # What the tests need beside Python: words of bootstrap.sh.
-PROGRAMS := chromium kafka redis prometheus javac kcat nginx wrk
+PROGRAMS := chromium kafka redis prometheus javac kcat nginx wrk sdks
 
 # What the stamps in .venv stand for: a target installs again only when one of these files has changed.
 PINNED := requirements-build.txt pyproject.toml deploy/local/bootstrap.sh

@@ -18,6 +18,7 @@ from collector.dialects.settings_path import SCRIPT, SettingsPath
 
 OK: Final = b'{"status":"Ok"}'
 
+# Surveys are not named: told that there are none, posthog-js loads the script for them all the same.
 _CONFIG: Final[dict[str, Any]] = {
     "supportedCompression": ["gzip", "gzip-js"],
     "hasFeatureFlags": False,
@@ -27,7 +28,6 @@ _CONFIG: Final[dict[str, Any]] = {
     "capturePerformance": False,
     "heatmaps": False,
     "sessionRecording": False,
-    "surveys": False,
     "siteApps": [],
 }
 _NO_FLAGS: Final[dict[str, Any]] = {
