@@ -37,9 +37,10 @@ def _alter_script(old: bytes, new: bytes) -> None:
 
 
 def fence_off() -> None:
-    """Let whoever knows the position commit, and anybody trim."""
+    """Let whoever knows the position commit, and anybody load and trim."""
     _alter_script(b"held[1] ~= token", b"false")
     _alter_script(b"held[1] ~= ARGV[1]", b"false")
+    _alter_script(b"if ARGV[1] ~= '' then", b"if false then")
 
 
 def offset_check_off() -> None:
