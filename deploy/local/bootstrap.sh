@@ -136,6 +136,9 @@ fetch_sdks() {
             -r "$named/python-older-requirements.txt" ||
         stop "pip could not install the SDKs; its own message stands above. Is there a network?"
     cp "$named"/{package.json,package-lock.json,.npmrc} "$folder"
+    # Node brings certificates of its own; a proxy's, which the machine trusts, are not among them.
+    local trusted=/etc/ssl/certs/ca-certificates.crt
+    [[ -z ${NODE_EXTRA_CA_CERTS:-} && -r $trusted ]] && export NODE_EXTRA_CA_CERTS=$trusted
     (cd -P "$folder" && bin/npm ci --silent) ||
         stop "npm could not install the SDKs; without --silent it says why. Is there a network?"
     cat "${pins[@]}" >"$folder/pinned"
