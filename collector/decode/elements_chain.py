@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
-from urllib.parse import urljoin
 
 import msgspec
 
@@ -93,18 +92,6 @@ def read_list(elements: Sequence[Any], *, nearest: bool) -> Described:
     return _describe(
         [_node_of_object(one) for one in elements[:MAX_ELEMENTS] if isinstance(one, dict)], nearest=nearest
     )
-
-
-def absolute_href(href: str | None, url: str | None) -> str | None:
-    """Return where a link on the page of a URL leads; None for one that leads to no page, as `javascript:`."""
-    if href is None:
-        return None
-    if not href.startswith(("http://", "https://")):
-        try:
-            href = urljoin(url or "", href)
-        except ValueError:  # as an unclosed IPv6 bracket: a link that leads nowhere
-            return None
-    return href if href.startswith(("http://", "https://", "/")) else None
 
 
 def _masked(match: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from collector.decode import growingio_protobuf
 from collector.decode.decoded import RequestFacts
 from collector.decode.dialect import Envelope, Post, dialect
-from collector.decode.elements import CHOICES, take_index
+from collector.decode.elements import CHOICES, take_href, take_index
 from collector.decode.events import Id, NativeEvent, Said
 from collector.decode.fields import drop_key, keep_rest, read_fields, take_id, take_kind, take_properties, take_text
 from collector.decode.growingio_packed import parameters_of, unpacked
@@ -68,7 +68,7 @@ def _read(raw: bytes, envelope: Envelope, _request: RequestFacts) -> Said:
     if kind == _LOGIN and event.user_id is not None:
         event.type = "identify"
     elif event.type in _ON_ELEMENTS:
-        event.element = _take_element(fields, event.type)
+        event.element = _take_element(fields, event.type, event.page)
     elif event.type == "custom":
         event.name = take_text(fields, "eventName") if kind == "CUSTOM" else kind
     event.properties = _properties(fields, envelope.key, event.user_id)
@@ -88,7 +88,7 @@ def _take_page(fields: dict[str, Any]) -> Page | None:
     return page_of(url, path, title, referrer)
 
 
-def _take_element(fields: dict[str, Any], kind: str) -> Element:
+def _take_element(fields: dict[str, Any], kind: str, page: Page | None) -> Element:
     """Return the element; a changed one without its text, which is what somebody chose."""
     path, marked, text = (take_text(fields, name) for name in ("xpath", "xcontent", "textValue"))
     found = _TAG.search((path or "").rpartition("/")[2])
@@ -97,7 +97,8 @@ def _take_element(fields: dict[str, Any], kind: str) -> Element:
         text = None
     if path is not None and marked is not None:
         fields["xpath"] = path
-    return Element(tag, text, marked or path, take_text(fields, "hyperlink"), take_index(fields, "index"))
+    href = take_href(fields, "hyperlink", page.url if page is not None else None)
+    return Element(tag, text, marked or path, href, take_index(fields, "index"))
 
 
 def _properties(fields: dict[str, Any], key: bytes | None, user_id: Id) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import msgspec
 
 from collector.decode.decoded import Reason, RejectedEventError, RequestFacts
 from collector.decode.dialect import Envelope, Post, dialect
-from collector.decode.elements_chain import Described, absolute_href, read_chain, read_list
+from collector.decode.elements import absolute_href
+from collector.decode.elements_chain import Described, read_chain, read_list
 from collector.decode.events import NativeEvent, Said
 from collector.decode.fields import (
     drop_key,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from collector.decode.decoded import RequestFacts
 from collector.decode.dialect import Envelope, Post, dialect
-from collector.decode.elements import CHOICES, take_index
+from collector.decode.elements import CHOICES, take_href, take_index
 from collector.decode.events import NativeEvent, Said
 from collector.decode.fields import drop_key, keep_rest, read_fields, take_dwell, take_kind, take_properties, take_text
 from collector.decode.numbered import numbered_id
@@ -75,7 +75,7 @@ def _read(raw: bytes, envelope: Envelope, _request: RequestFacts) -> Said:
     event.page = _take_page(properties)
     _name(event, kind, name, fields)
     if event.type == "click":
-        event.element = _take_element(properties)
+        event.element = _take_element(properties, event.page)
     elif event.type == "dwell":
         take_dwell(properties, "event_duration", fields)
     event.properties = properties
@@ -108,13 +108,13 @@ def _take_page(properties: dict[str, Any]) -> Page | None:
     )
 
 
-def _take_element(properties: dict[str, Any]) -> Element:
+def _take_element(properties: dict[str, Any], page: Page | None) -> Element:
     tag, text = _take_known(properties, "$element_type"), _take_known(properties, "$element_content")
     return Element(
         tag,
         None if tag in CHOICES else text,
         _take_known(properties, "$element_selector"),
-        _take_known(properties, "$element_target_url"),
+        take_href(properties, "$element_target_url", page.url if page is not None else None),
         take_index(properties, "$element_position"),
     )
 

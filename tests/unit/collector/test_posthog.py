@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from collector.answer import EventError, Results, refusal
 from collector.decode.decoded import Decoded, Reason, RequestFacts
 from collector.decode.dialect import Envelope, Post
-from collector.decode.elements_chain import Described, absolute_href, read_chain, read_list
+from collector.decode.elements import absolute_href
+from collector.decode.elements_chain import Described, read_chain, read_list
 from collector.decode.posthog import POSTHOG
 from collector.dialects.posthog import EVENT_PATHS, SETTINGS_PATHS
 from collector.errors import RequestError, TooManyRequestsError, UnreadableBodyError
