@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import prometheus_client
@@ -15,18 +17,31 @@ from collector.metrics import CollectorMetrics
 from collector.recent import RecentIds
 from collector.rejected import rejected_record
 from collector.settings import CollectorSettings
-from collector.sinks.port import Sink
+from collector.sinks.port import Sink, SinkUnavailableError
 from collector.wire.event import Event, known_as, person_key
 
 _Counters = tuple[prometheus_client.Counter, prometheus_client.Counter, prometheus_client.Counter]
 """A source's received, accepted and repeated events; kept, because to find them costs more than to add."""
 
 
+_Identities = set[tuple[str, str]]
+"""Events by person key and id."""
+
+
+class _Sorted(NamedTuple):
+    """What is to be written of a request, the places of what is not, and the writes of others that these wait for."""
+
+    events: list[Event]
+    ids: _Identities
+    duplicates: list[int]
+    others: set[asyncio.Future[None]]
+
+
 class _Taken(NamedTuple):
-    """What is remembered and counted of a request once it is durable."""
+    """What is counted of a request once it and the writes of others that it waits for are durable."""
 
     source: str
-    ids: set[tuple[str, str]]
+    others: set[asyncio.Future[None]]
     found: Results
     masked: Mapping[str, int]
 
@@ -38,6 +53,7 @@ class EventCollector:
         self._metrics = metrics
         self._of_source: dict[str, _Counters] = {}
         self._recent = RecentIds(settings.recent_ids)
+        self._under_way: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._ingest = Ingest(
             sink,
             linger_ms=settings.linger_ms,
@@ -62,7 +78,7 @@ class EventCollector:
             OverloadedError: if too much waits already.
             SinkUnavailableError: when awaited, if not everything could be made durable.
         """
-        events, ids, duplicates = self._sorted_out(decoded)
+        events, ids, duplicates, others = self._sorted_out(decoded)
         source = request.source
         rejected = [(source, rejected_record(one, request, user_agent)) for one in decoded.rejections]
         try:
@@ -70,20 +86,31 @@ class EventCollector:
         except BaseException:
             self._count_failed(source, len(decoded.events) + len(rejected))
             raise
+        self._under_way.update(dict.fromkeys(ids, durable))
+        durable.add_done_callback(partial(self._arrived, ids))
         errors = [EventError(one.index, one.id, one.reason, one.detail) for one in decoded.rejections]
         found = Results(len(events), len(duplicates), len(errors), errors, duplicates)
-        return self._answer(durable, _Taken(source, ids, found, decoded.masked), answer)
+        return self._answer(durable, _Taken(source, others, found, decoded.masked), answer)
 
     async def _answer(self, durable: Awaitable[None], taken: _Taken, answer: Callable[[Results], Answer]) -> Answer:
         found = taken.found
         try:
             await durable
+            if taken.others:
+                await _durable_too(taken.others)
         except BaseException:
             self._count_failed(taken.source, found.accepted + found.duplicate + found.rejected)
             raise
-        self._recent.add(taken.ids)
         self._count(taken.source, found, taken.masked)
         return answer(found)
+
+    def _arrived(self, ids: _Identities, durable: asyncio.Future[None]) -> None:
+        """Let ids be remembered where they are durable now; whoever was told otherwise says them again."""
+        for one in ids:
+            if self._under_way.get(one) is durable:
+                del self._under_way[one]
+        if not durable.cancelled() and durable.exception() is None:
+            self._recent.add(ids)
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over (person key, id) pairs that an earlier process has made durable: their repeats are duplicates."""
@@ -93,24 +120,28 @@ class EventCollector:
         """Make durable what was accepted."""
         await self._ingest.close()
 
-    def _sorted_out(self, decoded: Decoded) -> tuple[list[Event], set[tuple[str, str]], list[int]]:
-        """Return what is to be written, its persons and ids, and the places of what is durable or twice in here.
+    def _sorted_out(self, decoded: Decoded) -> _Sorted:
+        """Tell what is to be written from what is durable, is twice in here, or is on its way in another request.
 
-        What another request has on its way is no duplicate: that request may still fail.
+        That request may still fail, and this one with it.
         """
         events = [event for _, event in decoded.events]
         ones = list(_persons_and_ids(events))
         ids = set(ones)
-        if len(ids) == len(ones) and self._recent.knows_none_of(ids):
-            return events, ids, []
+        if len(ids) == len(ones) and self._recent.knows_none_of(ids) and self._under_way.keys().isdisjoint(ids):
+            return _Sorted(events, ids, [], set())
         fresh: dict[tuple[str, str], Event] = {}
         duplicates: list[int] = []
+        others: set[asyncio.Future[None]] = set()
         for one, (index, event) in zip(ones, decoded.events, strict=True):
-            if one in fresh or one in self._recent:
+            other = self._under_way.get(one)
+            if other is not None:
+                others.add(other)
+            if other is not None or one in fresh or one in self._recent:
                 duplicates.append(index)
             else:
                 fresh[one] = event
-        return list(fresh.values()), set(fresh), duplicates
+        return _Sorted(list(fresh.values()), set(fresh), duplicates, others)
 
     def _count(self, source: str, found: Results, masked: Mapping[str, int]) -> None:
         received, accepted, duplicate = self._counters(source)
@@ -135,6 +166,18 @@ class EventCollector:
             found = metrics.received.labels(source), metrics.accepted.labels(source), metrics.duplicate.labels(source)
             self._of_source[source] = found
         return found
+
+
+async def _durable_too(others: set[asyncio.Future[None]]) -> None:
+    """Wait for the writes of other requests.
+
+    Raises:
+        SinkUnavailableError: if one of them failed, or its request was given up.
+    """
+    await asyncio.wait(others)
+    if any(one.cancelled() or one.exception() is not None for one in others):
+        msg = "another request had some of these events on its way, and failed"
+        raise SinkUnavailableError(msg)
 
 
 def _persons_and_ids(events: Sequence[Event]) -> Iterator[tuple[str, str]]:

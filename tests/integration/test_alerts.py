@@ -186,6 +186,7 @@ def traffic(url: str, events: list[dict[str, Any]], *, key: str = "demo") -> Ite
             thread.join()
 
 
+@pytest.mark.long
 def test_a_source_that_sends_what_nobody_can_use(embedded: EmbeddedProcess, start_watch: StartWatch) -> None:
     watch = start_watch(collectors=[admin_port(embedded)])
     good, bad = {"user_id": "somebody", "type": "page"}, {"type": "page"}
@@ -446,6 +447,7 @@ def test_more_than_a_worker_can_fold(deployment: Deployment, start_watch: StartW
     watch.wait_for("WorkerBehind")
 
 
+@pytest.mark.long
 def test_a_redis_that_is_set_up_as_a_cache(
     tmp_path: Path, kafka: str, start_service: StartService, start_watch: StartWatch
 ) -> None:

@@ -77,11 +77,6 @@ class Visit:
         taken = [request for request in list(self.front.requests) if request.status in TAKEN]
         return {one for request in taken for one in self._ids(request)}
 
-    def at_once(self, event_id: str) -> int:
-        """Return in how many requests an event was under way at the same time: none of them knew of the others."""
-        holding = [request for request in self.front.requests if event_id in self._ids(request)]
-        return max(sum(other.began <= one.began <= other.ended for other in holding) for one in holding)
-
     def _ids(self, request: Request) -> list[str]:
         return ids_in(self.sdk.dialect, urlsplit(request.path).query, request.body)
 

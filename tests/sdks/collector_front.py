@@ -41,17 +41,12 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Request:
-    """One request with events, and what the SDK was answered: None where it got no answer.
-
-    It was under way from `began` to `ended`, in seconds of a clock of its own.
-    """
+    """One request with events, and what the SDK was answered: None where it got no answer."""
 
     method: str
     path: str
     body: bytes
     status: int | None
-    began: float
-    ended: float
 
 
 class CollectorFront:
@@ -143,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
     def _answer(self) -> None:
-        began, body = time.monotonic(), self._body()
+        body = self._body()
         has_events = self.command != "OPTIONS" and EVENTS.at(urlsplit(self.path).path) is not None
         fault = self.front.next_fault() if has_events else None
         status = None
@@ -151,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = self._answer_with(fault, body)
         finally:  # a page may have gone before its answer, and the collector has the events all the same
             if has_events:
-                one = Request(self.command, self.path, body, status, began, time.monotonic())
+                one = Request(self.command, self.path, body, status)
                 self.front.requests.append(one)
 
     do_GET = do_POST = do_OPTIONS = _answer  # noqa: N815 - names of the standard library

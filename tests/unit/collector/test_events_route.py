@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -10,6 +11,8 @@ from typing import Any
 import brotli
 import pytest
 import zstandard
+
+from tests.unit.collector.test_conservation import without_a_log
 
 TRUSTED = {"authorization": "Bearer sk"}
 PAGE = {"id": "e1", "type": "page", "anonymous_id": "a-1", "page": {"url": "https://shop.example/products/bond?x=1"}}
@@ -48,6 +51,22 @@ async def test_a_repeat_of_what_is_durable_is_a_duplicate(client: Any) -> None:
     answer = await client.post([{**PAGE, "id": "e2"}, PAGE, {**PAGE, "id": "e2"}])
     assert (answer.json["accepted"], answer.json["duplicate"], answer.json["duplicates"]) == (1, 2, [1, 2])
     assert [event.id for event in client.events()] == ["e1", "e2"]
+
+
+async def test_what_another_request_has_on_its_way_is_written_once_and_waited_for(client: Any) -> None:
+    first, second, third = await asyncio.gather(
+        client.post([PAGE]), client.post([{**PAGE, "id": "e2"}, PAGE]), client.post([PAGE])
+    )
+    assert [one.json["duplicates"] for one in (first, second, third)] == [[], [1], [0]]
+    assert sorted(event.id for event in client.events()) == ["e1", "e2"]
+
+
+async def test_who_waits_for_another_request_fails_with_it_and_may_come_again(client: Any) -> None:
+    with without_a_log(client.path):
+        answers = await asyncio.gather(client.post([PAGE]), client.post([PAGE]))
+        assert [one.status for one in answers] == [503, 503]
+    assert (await client.post([PAGE])).json["accepted"] == 1
+    assert [event.id for event in client.events()] == ["e1"]
 
 
 async def test_the_same_id_of_another_person_is_no_duplicate(client: Any) -> None:
