@@ -14,7 +14,7 @@ from collector.decode.fields import drop_key, keep_rest, read_fields, take_id, t
 from collector.decode.growingio_packed import parameters_of, unpacked
 from collector.decode.numbered import numbered_id
 from collector.decode.page import page_of
-from collector.decode.records import is_json, read_records, trimmed
+from collector.decode.records import is_json, read_records
 from collector.decode.times import first_time
 from collector.settings import Limits
 from collector.wire.event import Element, Page
@@ -41,7 +41,7 @@ def _open(post: Post, limits: Limits) -> Envelope:
     parts = post.path.split("/")
     key = parts[parts.index("projects") + 1].encode()
     sent_at = first_time(parameters.get(b"stm"))
-    if b"protobuf" in post.headers.get(b"content-type", b"") and not is_json(trimmed(body)):
+    if b"protobuf" in post.headers.get(b"content-type", b"") and not is_json(body):
         read = growingio_protobuf.read_items if post.path.endswith("/item") else growingio_protobuf.read_events
         return Envelope(read(body), key, sent_at)
     return Envelope(read_records(body, "an array of events"), key, sent_at)

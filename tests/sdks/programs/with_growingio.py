@@ -29,7 +29,8 @@ consumer.send_data = telling
 
 
 def visit(phase: str) -> None:
-    visitor, customer = f"visitor-{phase}", f"customer-{phase}"
+    # Events without ids of two programs at the same millisecond would be one: nobody but this program has these.
+    visitor, customer = f"{KEY}-visitor-{phase}", f"{KEY}-customer-{phase}"
     steps = (
         ("view", "custom", {"event_name": "product_viewed", "anonymous_id": visitor}),
         ("login", "identify", {"anonymous_id": visitor, "login_user_id": customer}),

@@ -23,7 +23,8 @@ def capture(event: str, kind: str, visitor: str, phase: str, **properties: str) 
 
 
 def visit(phase: str) -> None:
-    visitor, customer = f"visitor-{phase}", f"customer-{phase}"
+    # Events without ids of two programs at the same millisecond would be one: nobody but this program has these.
+    visitor, customer = f"{KEY}-visitor-{phase}", f"{KEY}-customer-{phase}"
     capture("$pageview", "page", visitor, phase, **{"$current_url": "https://shop.example/funds"})
     capture("product viewed", "custom", visitor, phase, product_id="F-1")
     capture("$identify", "identify", customer, phase, **{"$anon_distinct_id": visitor})

@@ -18,7 +18,8 @@ tracker = sensors.SensorsAnalytics(consumer)
 
 
 def visit(phase: str) -> None:
-    visitor, customer = f"visitor-{phase}", f"customer-{phase}"
+    # Events without ids of two programs at the same millisecond would be one: nobody but this program has these.
+    visitor, customer = f"{KEY}-visitor-{phase}", f"{KEY}-customer-{phase}"
     page = {"$url": "https://shop.example/funds"}
     _give(phase, "$pageview", "page", lambda name: tracker.track(visitor, "$pageview", page | name))
     product = {"product_id": "F-1"}

@@ -276,3 +276,17 @@ def test_any_items_are_read_or_refused(body: bytes) -> None:
         growingio_protobuf.read_items(body)
     except UnreadableBodyError:
         return
+
+
+@pytest.mark.parametrize("length", [*range(60, 128)])
+def test_protobuf_whose_length_looks_like_the_begin_of_json_is_protobuf(length: int) -> None:
+    """Its first byte is a line feed, its second the length: 91 is `[`, 123 is `{`."""
+    device, kind = b"\x0a\x02d1", b"\x30\x01"
+    name = b"n" * (length - len(device) - len(kind) - 3)
+    event = device + kind + b"\xb2\x01%c%b" % (len(name), name)
+    assert len(event) == length
+    post = Post(
+        "/v3/projects/p/collect", b"", {b"content-type": b"application/protobuf"}, b"\x0a%c%b" % (length, event)
+    )
+    decoded = GROWINGIO.decode(GROWINGIO.open(post, Limits()), WEB, Limits())
+    assert [(one.type, one.name, one.anonymous_id) for _, one in decoded.events] == [("custom", name.decode(), "d1")]
