@@ -122,9 +122,9 @@ class DebugLog:
             self._forget()
         return found
 
-    def understood(self, seen: SeenRequest, dialect: str, source: str, decoded: Decoded) -> None:
-        """Note whose request it is, its events and its rejections, of which there are no more than MOST_EVENTS."""
-        seen.dialect, seen.source = dialect, source
+    def understood(self, seen: SeenRequest, source: str, decoded: Decoded) -> None:
+        """Note who sent it, its events and its rejections, of which there are no more than MOST_EVENTS."""
+        seen.source = source
         events = [SeenEvent(index, duplicate=False, event=event) for index, event in decoded.events]
         rejected = [EventError(one.index, one.id, one.reason, one.detail) for one in decoded.rejections]
         if seen.number <= self._forgotten:

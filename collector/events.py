@@ -89,6 +89,8 @@ class EventsRoute:
         head = upload.head
         post = Post(head.path, head.query, head.headers, self._unpacked(upload))
         dialect = upload.events_path.dialect(post)
+        if seen is not None:
+            seen.dialect = dialect.name
         envelope = dialect.open(post, self._limits)
         key = upload.key
         if key is None:
@@ -98,7 +100,7 @@ class EventsRoute:
         request = RequestFacts(key.name, key.trusted, self._clock())
         decoded = dialect.decode(envelope, request, self._limits)
         if self.debug is not None and seen is not None:
-            self.debug.understood(seen, dialect.name, key.name, decoded)
+            self.debug.understood(seen, key.name, decoded)
         return self._collector.collect(decoded, request, head.headers.get(b"user-agent", b""), answer)
 
     async def _watched(self, upload: Upload, seen: SeenRequest) -> Answer:

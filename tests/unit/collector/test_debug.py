@@ -80,6 +80,7 @@ async def test_refused_requests_are_told_with_their_reason(debugged: Debugged) -
         ("/v1/events", 401),
     ]
     assert [bool(one["refused"]) for one in found["requests"]] == [True, True, True]
+    assert [one["dialect"] for one in found["requests"]] == [None, "native", None]
     assert b"nobody" not in debugged.ask("/debug/requests").body, "a key that was sent is nobody's business"
 
 
