@@ -9,7 +9,8 @@ from typing import NamedTuple
 class Head(NamedTuple):
     """What is known of a request before its body; header names in lower case, of repeated headers the last counts.
 
-    `origin` is the page that sends it, as `read_origin` gives it; `query` is without the question mark.
+    `origin` is the page that sends it, as `read_origin` gives it; `query` is without the question mark; `address` is
+    the peer's IP address, None where there is none (a Unix socket).
     """
 
     method: str
@@ -17,3 +18,4 @@ class Head(NamedTuple):
     query: bytes
     headers: Mapping[bytes, bytes]
     origin: str | None
+    address: str | None

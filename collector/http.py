@@ -103,7 +103,9 @@ class CollectorApp:
         started = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = read_origin(headers.get(b"origin"))
-        head = Head(scope["method"], scope["path"], scope["query_string"], headers, origin)
+        peer = scope.get("client")
+        address = peer[0] if peer else None
+        head = Head(scope["method"], scope["path"], scope["query_string"], headers, origin, address)
         request = Request(head, receive)
         route = self._route(request.head.path)
         try:

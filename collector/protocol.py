@@ -170,6 +170,7 @@ class _IngestProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*arguments, **named)
+        self.address: str | None = None
         self._direct = not self.root_path and self.limit_concurrency is None
         self._head_bytes = 0
         self._begun = False  # a request is arriving, ...
@@ -180,6 +181,11 @@ class _IngestProtocol(HttpToolsProtocol):
         self._ending = False  # nothing more is read; closed after the last answer
 
     # What arrives
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Note who has connected; called by the event loop."""
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else None
 
     def data_received(self, data: bytes) -> None:
         """Read on; called by the event loop."""
@@ -266,7 +272,7 @@ class _IngestProtocol(HttpToolsProtocol):
         method = self.parser.get_method().decode("latin-1")
         if found is not None and method in found.methods:
             headers = dict(self.headers)
-            head = Head(method, name, query, headers, read_origin(headers.get(b"origin")))
+            head = Head(method, name, query, headers, read_origin(headers.get(b"origin")), self.address)
             self._take(_Upload(self, found, head))
         else:
             self._hand_back()
