@@ -129,7 +129,7 @@ def test_commands_tell_of_it(running: Running, client: httpx.Client) -> None:
     assert status.returncode == 0, status.stderr
     found = json.loads(status.stdout)
     assert (found["running"], found["partitions"], found["definitions"]) == (True, PARTITIONS, 1)
-    assert (found["records_behind"], found["outputs_waiting"]) == (0, 0)
+    assert (found["records_behind"], found["outputs_waiting"], found["blocks_spooled_here"]) == (0, 0, 0)
     assert found["stages"]["decision"] >= 1
     assert found["workers"].keys() == {"one", "two"}
     assert sorted(n for owned in found["workers"].values() for n in owned) == list(range(PARTITIONS))
