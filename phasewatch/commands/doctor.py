@@ -15,6 +15,7 @@ from rich.console import Console
 
 from collector.sinks.spool_file import look_around
 from collector.wire.record import Record
+from phasewatch.access import kafka_access
 from phasewatch.backend import group_of, open_kafka_log, open_redis_store
 from phasewatch.commands import checks
 from phasewatch.commands.checks import Check, Records, States
@@ -78,7 +79,7 @@ async def _look_at_kafka(settings: Settings) -> tuple[list[Check], bool]:
     """Return what is to be said of brokers and topics, and whether topic `events` may be there."""
     found: list[Check] = []
     try:
-        async with TopicAdmin(settings.kafka.brokers) as admin:
+        async with TopicAdmin(kafka_access(settings)) as admin:
             found += checks.check_brokers(settings, await admin.brokers_in_service())
             topics = await admin.compare(wanted_topics(settings))
     except StoreUnavailableError as error:
@@ -93,7 +94,7 @@ async def _look_at_workers(settings: Settings, partitions: int) -> tuple[list[Ch
     """Return what is to be said of the workers' group, and whether there is any."""
     group = group_of(settings)
     members = await _patiently(
-        lambda: group_members(settings.kafka.brokers, group),
+        lambda: group_members(kafka_access(settings), group),
         lambda seen: not seen or not checks.unassigned(seen, partitions),
     )
     return [checks.check_workers(members, partitions, group)], bool(members)
