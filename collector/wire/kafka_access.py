@@ -16,7 +16,7 @@ from typing import Any, Final
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
-    IllegalSaslState,
+    IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
@@ -132,11 +132,11 @@ def _meaning(kafka: KafkaAccess, broker: str, error: Exception) -> str:
                 f"does not know user {kafka.login.username} with this password by {kafka.login.mechanism}: check "
                 "kafka.username, kafka.password and kafka.sasl_mechanism"
             )
-        case UnsupportedSaslMechanismError() | IllegalSaslState():
+        case UnsupportedSaslMechanismError() | IllegalSaslStateError():
             text = f"takes no login of this kind ({error}): check kafka.sasl_mechanism and kafka.security"
         case KafkaError() | ConnectionResetError():
-            asks = "a certificate of ours (kafka.certificate_file)" if kafka.tls else "TLS"
-            text = f"ends the connection at once: see whether that port asks for {asks} or a login (kafka.security)"
+            asks = "is for TLS, or asks for a certificate of ours (kafka.certificate_file)" if kafka.tls else "asks for TLS"
+            text = f"ends the connection at once: see whether that port {asks} or a login (kafka.security)"
         case TimeoutError():
             text = f"does not answer within {_PROBE_MS / 1000:g} s: see whether it runs, and what kafka.security says"
         case _:

@@ -1,0 +1,146 @@
+"""A Kafka and a Redis that let nobody in without TLS, a login and a right, with an authority of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.admin import CreateAclsRequest
+
+from deploy.local.certificates import EXPIRED, Authority
+from deploy.local.process import HOST, free_ports
+from deploy.local.services import KafkaBroker, RedisServer
+
+ROOT: Final = Path(__file__).parents[1]
+ROLES: Final = ("collector", "worker", "console", "operator")
+
+_LOGIN: Final = "org.apache.kafka.common.security"
+_RESOURCES: Final = {"topic": 2, "group": 3, "transactional id": 5}
+_OPERATIONS: Final = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10, "AlterConfigs": 11}
+_LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
+
+
+class SecuredKafka(KafkaBroker):
+    """One node with a listener for each way in; that without TLS is for whoever sets it up.
+
+    Args:
+        data: folder for everything it writes.
+        authority: signs what it shows.
+        passwords: by user.
+    """
+
+    WAYS: Final = {"secured": "SASL_SSL", "clear": "SASL_PLAINTEXT", "mutual": "SSL", "expired": "SASL_SSL"} | {
+        "misnamed": "SASL_SSL"
+    }
+
+    def __init__(self, data: Path, authority: Authority, passwords: Mapping[str, str]) -> None:
+        super().__init__(data, users=passwords)
+        ports = dict(zip(self.WAYS, free_ports(len(self.WAYS)), strict=True))
+        self.ways = {name: f"{HOST}:{port}" for name, port in ports.items()}
+        """Addresses by the name of the listener."""
+        shown = {
+            "secured": authority.sign("secured"),
+            "mutual": authority.sign("mutual"),
+            "expired": authority.sign("expired", validity=EXPIRED),
+            "misnamed": authority.sign("misnamed", names="DNS:kafka.example"),
+        }
+        self.settings |= {
+            "listeners": ",".join([self.settings["listeners"], *(f"{name}://{at}" for name, at in self.ways.items())]),
+            "listener.security.protocol.map": ",".join(
+                ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *(f"{name}:{way}" for name, way in self.WAYS.items())]
+            ),
+            "inter.broker.listener.name": "PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(authority.certificate),
+            "listener.name.mutual.ssl.client.auth": "required",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        }
+        users = " ".join(f'user_{name}="{password}"' for name, password in passwords.items())
+        for name, way in self.WAYS.items():
+            if way.startswith("SASL"):
+                self.settings |= {
+                    f"listener.name.{name}.plain.sasl.jaas.config": f"{_LOGIN}.plain.PlainLoginModule required {users};",
+                    f"listener.name.{name}.scram-sha-256.sasl.jaas.config": f"{_LOGIN}.scram.ScramLoginModule required;",
+                    f"listener.name.{name}.scram-sha-512.sasl.jaas.config": f"{_LOGIN}.scram.ScramLoginModule required;",
+                }
+        for name, certificate in shown.items():
+            self.settings |= {
+                f"listener.name.{name}.ssl.keystore.type": "PEM",
+                f"listener.name.{name}.ssl.keystore.location": str(certificate.both),
+            }
+
+    async def allow(self, user: str, rights: Iterable[tuple[str, str, str]], prefix: str) -> None:
+        """Give a user rights: operation, kind of thing, its name; one that ends with * is the begin of a name."""
+        client = AIOKafkaClient(bootstrap_servers=self.address)
+        try:
+            await client.bootstrap()
+            for operation, kind, name in rights:
+                own = name.replace("phasewatch.", prefix).replace("phasewatch-", f"{prefix[:-1]}-")
+                pattern = _PREFIXED if own.endswith("*") else _LITERAL
+                request = CreateAclsRequest(
+                    _RESOURCES[kind], own.rstrip("*"), pattern, f"User:{user}", "*", _OPERATIONS[operation], _ALLOW
+                )
+                answer: Any = await client.send(client.get_random_node(), request)
+                assert [one[0] for one in answer.creation_responses] == [0], answer
+        finally:
+            await client.close()
+
+
+def kafka_rights(role: str) -> list[tuple[str, str, str]]:
+    """Return what docs/kafka.md says that a role needs: operation, kind of thing, name."""
+    page = (ROOT / "docs/kafka.md").read_text(encoding="utf-8")
+    found = []
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0] == role:
+            things = re.findall(r"`([^`]+)`", cells[2])
+            found += [(operation, cells[1], thing) for operation in cells[3].split(", ") for thing in things]
+    assert found, role
+    return found
+
+
+def redis_commands() -> list[str]:
+    """Return what docs/redis.md says that the user needs, in the words of ACL SETUSER."""
+    page = (ROOT / "docs/redis.md").read_text(encoding="utf-8")
+    (words,) = re.findall(r"the commands `([A-Z|\s]+)`", page)
+    return [f"+{word.lower()}" for word in words.split()]
+
+
+class SecuredRedis(RedisServer):
+    """A Redis that answers by TLS too, to one user with the documented rights; in the clear to whoever sets it up.
+
+    Args:
+        data: folder for everything it writes.
+        authority: signs what it shows.
+        user: name of the user.
+        password: of the user.
+        prefix: begin of the keys that are the user's.
+    """
+
+    def __init__(self, data: Path, authority: Authority, *, user: str, password: str, prefix: str) -> None:
+        (self.tls_port,) = free_ports(1)
+        certificate = authority.sign("redis")
+        files = {"cert": certificate.certificate, "key": certificate.key, "ca-cert": authority.certificate}
+        super().__init__(
+            data,
+            settings={f"tls-{name}-file": str(path) for name, path in files.items()}
+            | {
+                "tls-port": str(self.tls_port),
+                "tls-auth-clients": "optional",
+            },
+        )
+        self._user = " ".join(["user", user, "on", f">{password}", f"~{prefix}:*", *redis_commands()])
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._configuration.write_text(f"{self._user}\n", encoding="utf-8")
+
+    @property
+    def secured_url(self) -> str:
+        """Of its first database, by TLS."""
+        return f"rediss://{HOST}:{self.tls_port}/0"
