@@ -12,7 +12,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 from deploy.local.certificates import EXPIRED, Authority
 from deploy.local.process import HOST, free_ports
-from deploy.local.services import KafkaBroker, RedisServer
+from deploy.local.services import KafkaBroker, RedisSentinel, RedisServer
 
 ROOT: Final = Path(__file__).parents[1]
 ROLES: Final = ("collector", "worker", "console", "operator")
@@ -63,10 +63,14 @@ class SecuredKafka(KafkaBroker):
         users = " ".join(f'user_{name}="{password}"' for name, password in passwords.items())
         for name, way in self.WAYS.items():
             if way.startswith("SASL"):
+                scram = f"{_LOGIN}.scram.ScramLoginModule required;"
+                logins = {
+                    "plain": f"{_LOGIN}.plain.PlainLoginModule required {users};",
+                    "scram-sha-256": scram,
+                    "scram-sha-512": scram,
+                }
                 self.settings |= {
-                    f"listener.name.{name}.plain.sasl.jaas.config": f"{_LOGIN}.plain.PlainLoginModule required {users};",
-                    f"listener.name.{name}.scram-sha-256.sasl.jaas.config": f"{_LOGIN}.scram.ScramLoginModule required;",
-                    f"listener.name.{name}.scram-sha-512.sasl.jaas.config": f"{_LOGIN}.scram.ScramLoginModule required;",
+                    f"listener.name.{name}.{mechanism}.sasl.jaas.config": login for mechanism, login in logins.items()
                 }
         for name, certificate in shown.items():
             self.settings |= {
@@ -111,6 +115,29 @@ def redis_commands() -> list[str]:
     return [f"+{word.lower()}" for word in words.split()]
 
 
+class SecuredSentinel(RedisSentinel):
+    """A Sentinel that answers by TLS alone, and watches a Redis by TLS."""
+
+    def __init__(self, data: Path, authority: Authority, master: SecuredRedis) -> None:
+        super().__init__(data, master=master)
+        (self.tls_port,) = free_ports(1)
+        self._tls = [*_tls_lines(authority, "sentinel").items(), ("tls-port", str(self.tls_port))]
+        self._watched = master.tls_port
+
+    def prepare(self) -> None:
+        lines = [f"bind {HOST}", f"port {self.port}", f"dir {self.data}"]
+        lines += [f"{name} {value}" for name, value in self._tls]
+        lines += ["tls-replication yes", f"sentinel monitor {self.master_name} {HOST} {self._watched} 1"]
+        self._configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _tls_lines(authority: Authority, name: str) -> dict[str, str]:
+    """Return the settings by which a Redis or Sentinel shows a certificate, and takes one of the same authority."""
+    shown = authority.sign(name, names=f"IP:{HOST}")
+    files = {"cert": shown.certificate, "key": shown.key, "ca-cert": authority.certificate}
+    return {f"tls-{what}-file": str(path) for what, path in files.items()} | {"tls-auth-clients": "optional"}
+
+
 class SecuredRedis(RedisServer):
     """A Redis that answers by TLS too, to one user with the documented rights; in the clear to whoever sets it up.
 
@@ -124,16 +151,7 @@ class SecuredRedis(RedisServer):
 
     def __init__(self, data: Path, authority: Authority, *, user: str, password: str, prefix: str) -> None:
         (self.tls_port,) = free_ports(1)
-        certificate = authority.sign("redis")
-        files = {"cert": certificate.certificate, "key": certificate.key, "ca-cert": authority.certificate}
-        super().__init__(
-            data,
-            settings={f"tls-{name}-file": str(path) for name, path in files.items()}
-            | {
-                "tls-port": str(self.tls_port),
-                "tls-auth-clients": "optional",
-            },
-        )
+        super().__init__(data, settings={**_tls_lines(authority, "redis"), "tls-port": str(self.tls_port)})
         self._user = " ".join(["user", user, "on", f">{password}", f"~{prefix}:*", *redis_commands()])
 
     def prepare(self) -> None:

@@ -135,7 +135,11 @@ def _meaning(kafka: KafkaAccess, broker: str, error: Exception) -> str:
         case UnsupportedSaslMechanismError() | IllegalSaslStateError():
             text = f"takes no login of this kind ({error}): check kafka.sasl_mechanism and kafka.security"
         case KafkaError() | ConnectionResetError():
-            asks = "is for TLS, or asks for a certificate of ours (kafka.certificate_file)" if kafka.tls else "asks for TLS"
+            asks = (
+                "is for TLS, or asks for a certificate of ours (kafka.certificate_file)"
+                if kafka.tls
+                else "asks for TLS"
+            )
             text = f"ends the connection at once: see whether that port {asks} or a login (kafka.security)"
         case TimeoutError():
             text = f"does not answer within {_PROBE_MS / 1000:g} s: see whether it runs, and what kafka.security says"
