@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from deploy.local.certificates import EXPIRED, Authority
+from collector.wire.kafka_access import KafkaAccess
+from deploy.local.certificates import EXPIRED, Authority, Certificate
 from deploy.local.process import HOST, free_ports
 from deploy.local.services import KafkaBroker, RedisSentinel, RedisServer
+from phasewatch.access import kafka_access
+from phasewatch.backend import open_redis_store
+from phasewatch.settings import Settings
+from tests.services import running
 
 ROOT: Final = Path(__file__).parents[1]
 ROLES: Final = ("collector", "worker", "console", "operator")
+PASSWORDS: Final = {role: f"{role}-Pa55word" for role in ROLES}
+REDIS_PASSWORD: Final = "redis-Pa55word"
+PREFIX: Final = "secured"
+"""Begin of topics, of Redis's keys, and the name of its user."""
 
 _LOGIN: Final = "org.apache.kafka.common.security"
 _RESOURCES: Final = {"topic": 2, "group": 3, "transactional id": 5}
@@ -162,3 +174,67 @@ class SecuredRedis(RedisServer):
     def secured_url(self) -> str:
         """Of its first database, by TLS."""
         return f"rediss://{HOST}:{self.tls_port}/0"
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """A Kafka and a Redis, and the authority that both show a certificate of."""
+
+    authority: Authority
+    kafka: SecuredKafka
+    redis: SecuredRedis
+    other: Authority
+    """One that has signed nothing of theirs."""
+    client: Certificate
+
+    def environment(self, role: str) -> dict[str, str]:
+        """Return the settings of a process in a role."""
+        return {
+            "PHASEWATCH_KAFKA__BROKERS": self.kafka.ways["secured"],
+            "PHASEWATCH_KAFKA__SECURITY": "sasl_ssl",
+            "PHASEWATCH_KAFKA__CA_FILE": str(self.authority.certificate),
+            "PHASEWATCH_KAFKA__SASL_MECHANISM": "SCRAM-SHA-512",
+            "PHASEWATCH_KAFKA__USERNAME": role,
+            "PHASEWATCH_KAFKA__PASSWORD": PASSWORDS[role],
+            "PHASEWATCH_KAFKA__TOPIC_PREFIX": f"{PREFIX}.",
+            "PHASEWATCH_REDIS__URL": self.redis.secured_url,
+            "PHASEWATCH_REDIS__CA_FILE": str(self.authority.certificate),
+            "PHASEWATCH_REDIS__USERNAME": PREFIX,
+            "PHASEWATCH_REDIS__PASSWORD": REDIS_PASSWORD,
+            "PHASEWATCH_REDIS__PREFIX": PREFIX,
+        }
+
+    async def ask_redis(self, **changed: object) -> None:
+        """Open the state store by TLS, with some of its settings changed, and ask it something."""
+        given = self._section("redis", "worker") | changed
+        if str(given["url"]).startswith("redis:"):
+            del given["ca_file"]
+        store = open_redis_store(Settings.model_validate({"redis": given}))
+        try:
+            await store.note("nothing")
+        finally:
+            await store.close()
+
+    def access(self, **changed: object) -> KafkaAccess:
+        """Return the way of the operator, with some of its settings changed."""
+        given = self._section("kafka", "operator") | changed
+        return kafka_access(
+            Settings.model_validate({"kafka": {name: value for name, value in given.items() if value is not None}})
+        )
+
+    def _section(self, section: str, role: str) -> dict[str, object]:
+        prefix = f"PHASEWATCH_{section.upper()}__"
+        given = self.environment(role).items()
+        return {name.removeprefix(prefix).lower(): value for name, value in given if name.startswith(prefix)}
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("secured")
+    authority, other = Authority(folder / "authority"), Authority(folder / "other")
+    kafka = SecuredKafka(folder / "kafka", authority, PASSWORDS)
+    redis = SecuredRedis(folder / "redis", authority, user=PREFIX, password=REDIS_PASSWORD, prefix=PREFIX)
+    with running(redis), running(kafka):
+        for role in ROLES:
+            asyncio.run(kafka.allow(role, kafka_rights(role), f"{PREFIX}."))
+        yield Secured(authority, kafka, redis, other, authority.sign("client"))

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final, TypeVar
 
 from rich.console import Console
@@ -23,6 +24,7 @@ from phasewatch.commands.topics import wanted_topics
 from phasewatch.data_dir import now_ms, open_log, open_store, require_data, spool_dir, store_file, worker_lock
 from phasewatch.errors import ServiceAwayError, UsageError
 from phasewatch.settings import Settings
+from phasewatch.settings_source import DEFAULT_FILE, read_file
 from processors.adapters.files.snapshots import NOTE as SNAPSHOT
 from processors.adapters.kafka.group import group_members
 from processors.adapters.kafka.log import KafkaLog
@@ -41,9 +43,16 @@ _AGAIN_SECONDS: Final = 0.25
 Seen = TypeVar("Seen")
 
 
-def run_doctor(settings: Settings, *, as_json: bool) -> int:
-    """Print a line a check; return 3 where something does not answer, else 1 where something is wrong, else 0."""
-    found = asyncio.run(_production(settings) if settings.kafka.brokers else _embedded(settings))
+def run_doctor(settings: Settings, file: Path | None = None, *, as_json: bool) -> int:
+    """Print a line a check; return 3 where something does not answer, else 1 where something is wrong, else 0.
+
+    Args:
+        settings: of the deployment.
+        file: that was named for them; `phasewatch.toml` of the working directory unless given.
+        as_json: print JSON instead.
+    """
+    found = _look_at_file(file or DEFAULT_FILE)
+    found += asyncio.run(_production(settings) if settings.kafka.brokers else _embedded(settings))
     console = Console()
     if as_json:
         console.out(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=2), highlight=False)
@@ -136,6 +145,12 @@ async def _embedded(settings: Settings) -> list[Check]:
             return [*found, Check("log", "fault", text)]
         seen, running = _look_at_lock(settings)
         return [*found, seen, *await _look_inside(log, store, running=running)]
+
+
+def _look_at_file(file: Path) -> list[Check]:
+    if not file.exists():
+        return []
+    return checks.check_settings_file(file, file.stat().st_mode, read_file(file))
 
 
 def _look_at_spool(settings: Settings) -> list[Check]:

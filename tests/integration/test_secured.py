@@ -5,17 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from collector.wire.kafka_access import KafkaAccess
-from deploy.local.certificates import Authority, Certificate
-from phasewatch.access import kafka_access
-from phasewatch.backend import open_redis_store
-from phasewatch.settings import Settings
 from processors.adapters.kafka.topic_ids import identify_topic
 from processors.adapters.kafka.topics import TopicAdmin
 from processors.engine.ports import StoreUnavailableError
@@ -23,15 +17,12 @@ from tests.integration.collector_process import CollectorProcess
 from tests.integration.embedded_process import wait_until
 from tests.integration.production import Deployment
 from tests.kafka_topics import read_topic
-from tests.secured import ROLES, SecuredKafka, SecuredRedis, SecuredSentinel, kafka_rights
-from tests.services import StartService, running
+from tests.secured import PASSWORDS, PREFIX, REDIS_PASSWORD, Secured, SecuredSentinel
+from tests.services import StartService
 
 pytestmark = pytest.mark.services
 
 PARTITIONS = 4
-PASSWORDS = {role: f"{role}-Pa55word" for role in ROLES}
-REDIS_PASSWORD = "redis-Pa55word"
-PREFIX = "secured"
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 COMMANDS = (
     ("doctor", "--json"),
@@ -42,70 +33,6 @@ COMMANDS = (
     ("replay", "--verify"),
     ("balance",),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Secured:
-    """A Kafka and a Redis, and the authority that both show a certificate of."""
-
-    authority: Authority
-    kafka: SecuredKafka
-    redis: SecuredRedis
-    other: Authority
-    """One that has signed nothing of theirs."""
-    client: Certificate
-
-    def environment(self, role: str) -> dict[str, str]:
-        """Return the settings of a process in a role."""
-        return {
-            "PHASEWATCH_KAFKA__BROKERS": self.kafka.ways["secured"],
-            "PHASEWATCH_KAFKA__SECURITY": "sasl_ssl",
-            "PHASEWATCH_KAFKA__CA_FILE": str(self.authority.certificate),
-            "PHASEWATCH_KAFKA__SASL_MECHANISM": "SCRAM-SHA-512",
-            "PHASEWATCH_KAFKA__USERNAME": role,
-            "PHASEWATCH_KAFKA__PASSWORD": PASSWORDS[role],
-            "PHASEWATCH_KAFKA__TOPIC_PREFIX": f"{PREFIX}.",
-            "PHASEWATCH_REDIS__URL": self.redis.secured_url,
-            "PHASEWATCH_REDIS__CA_FILE": str(self.authority.certificate),
-            "PHASEWATCH_REDIS__USERNAME": PREFIX,
-            "PHASEWATCH_REDIS__PASSWORD": REDIS_PASSWORD,
-            "PHASEWATCH_REDIS__PREFIX": PREFIX,
-        }
-
-    async def ask_redis(self, **changed: object) -> None:
-        """Open the state store by TLS, with some of its settings changed, and ask it something."""
-        given = self._section("redis", "worker") | changed
-        if str(given["url"]).startswith("redis:"):
-            del given["ca_file"]
-        store = open_redis_store(Settings.model_validate({"redis": given}))
-        try:
-            await store.note("nothing")
-        finally:
-            await store.close()
-
-    def access(self, **changed: object) -> KafkaAccess:
-        """Return the way of the operator, with some of its settings changed."""
-        given = self._section("kafka", "operator") | changed
-        return kafka_access(
-            Settings.model_validate({"kafka": {name: value for name, value in given.items() if value is not None}})
-        )
-
-    def _section(self, section: str, role: str) -> dict[str, object]:
-        prefix = f"PHASEWATCH_{section.upper()}__"
-        given = self.environment(role).items()
-        return {name.removeprefix(prefix).lower(): value for name, value in given if name.startswith(prefix)}
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    folder = tmp_path_factory.mktemp("secured")
-    authority, other = Authority(folder / "authority"), Authority(folder / "other")
-    kafka = SecuredKafka(folder / "kafka", authority, PASSWORDS)
-    redis = SecuredRedis(folder / "redis", authority, user=PREFIX, password=REDIS_PASSWORD, prefix=PREFIX)
-    with running(redis), running(kafka):
-        for role in ROLES:
-            asyncio.run(kafka.allow(role, kafka_rights(role), f"{PREFIX}."))
-        yield Secured(authority, kafka, redis, other, authority.sign("client"))
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
