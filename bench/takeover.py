@@ -31,6 +31,7 @@ from collector.wire.partition import partition_of
 from collector.wire.record import Draft
 from deploy.local.process import free_ports
 from deploy.local.services import KafkaBroker, RedisServer
+from phasewatch.access import kafka_access
 from phasewatch.backend import group_of, open_kafka_log, open_redis_store
 from phasewatch.settings import Settings
 from processors.adapters.kafka.group import group_members
@@ -260,10 +261,11 @@ async def _fault(place: _Place, watch: _Watch, name: str, fault: str) -> Figures
 
 async def _balanced(place: _Place, watch: _Watch) -> dict[str, list[int]]:
     """Return which partitions each worker has, once all have some and each is folded."""
-    kafka, share = place.settings.kafka, watch.log.partitions // len(NAMES)
+    kafka, group = kafka_access(place.settings), group_of(place.settings)
+    share = watch.log.partitions // len(NAMES)
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            members = {one.name: one.partitions for one in await group_members(kafka.brokers, group_of(place.settings))}
+            members = {one.name: one.partitions for one in await group_members(kafka, group)}
             if members.keys() == set(NAMES) and all(len(some) >= share for some in members.values()):
                 break
             await asyncio.sleep(EVERY_SECONDS)

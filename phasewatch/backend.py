@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from collector.wire.record import Draft
+from phasewatch.access import kafka_access, tls_context
 from phasewatch.data_dir import open_log, open_store, require_data, worker_lock
 from phasewatch.embedded_worker import acquire_all
 from phasewatch.errors import FaultError, ServiceAwayError, UsageError
@@ -16,7 +17,7 @@ from phasewatch.settings import Settings
 from processors.adapters.kafka.changes import KafkaChanges
 from processors.adapters.kafka.log import KafkaLog
 from processors.adapters.kafka.publisher import KafkaPublisher
-from processors.adapters.redis.store import RedisStore
+from processors.adapters.redis.store import RedisStore, RedisTls
 from processors.engine.outputs import EVENTS
 from processors.engine.ports import EventLog, LogMismatchError, StateStore, StoreUnavailableError
 from processors.engine.query import ChangeReader, Query
@@ -180,17 +181,17 @@ async def open_kafka_log(settings: Settings) -> KafkaLog:
     Raises:
         StoreUnavailableError: if Kafka can't be reached, or has no such topic.
     """
-    return await KafkaLog.open(settings.kafka.brokers, settings.kafka.topic_prefix)
+    return await KafkaLog.open(kafka_access(settings), settings.kafka.topic_prefix)
 
 
 def open_changes(settings: Settings) -> KafkaChanges:
     """Return a reader of topic `stage-changes`; it connects when it is first used."""
-    return KafkaChanges(settings.kafka.brokers, settings.kafka.topic_prefix)
+    return KafkaChanges(kafka_access(settings), settings.kafka.topic_prefix)
 
 
 def open_publisher(settings: Settings) -> KafkaPublisher:
     """Return the way out for a worker's outputs; it connects when it is first used."""
-    return KafkaPublisher(settings.kafka.brokers, settings.kafka.topic_prefix)
+    return KafkaPublisher(kafka_access(settings), settings.kafka.topic_prefix)
 
 
 def open_redis_store(settings: Settings) -> RedisStore:
@@ -202,8 +203,17 @@ def open_redis_store(settings: Settings) -> RedisStore:
         password=redis.password.get_secret_value(),
         sentinels=redis.sentinels,
         sentinel_service=redis.sentinel_service,
+        tls=_redis_tls(settings),
         prefix=redis.prefix,
     )
+
+
+def _redis_tls(settings: Settings) -> RedisTls | None:
+    redis = settings.redis
+    if not redis.url.startswith("rediss:"):
+        return None
+    tls_context("redis", redis)  # redis-py would tell of a missing file as of a Redis that is away
+    return RedisTls(redis.ca_file, redis.certificate_file, redis.key_file, redis.check_hostname)
 
 
 async def wait_for_fold(

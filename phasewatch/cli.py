@@ -393,7 +393,7 @@ def doctor(*, as_json: AsJson = False, settings_file: SettingsFile = None, data_
     settings = _settings(settings_file, data_dir=data_dir)
     from phasewatch.commands.doctor import run_doctor  # noqa: PLC0415 - see the module's docstring
 
-    raise typer.Exit(run_doctor(settings, as_json=as_json))
+    raise typer.Exit(run_doctor(settings, settings_file, as_json=as_json))
 
 
 @app.command("accept-loss")

@@ -27,6 +27,7 @@ from collector.sinks.kafka import KafkaSink
 from collector.sinks.kafka_topics import UnfitTopicError
 from collector.sinks.port import SinkUnavailableError
 from collector.sinks.spool_file import PATTERN
+from phasewatch.access import kafka_access
 from phasewatch.backend import require_kafka
 from phasewatch.collector_worker import MAX_LINE_BYTES, SERVING
 from phasewatch.data_dir import spool_dir
@@ -234,7 +235,9 @@ async def _check_log(settings: Settings) -> None:
         )
         raise UsageError(msg)
     try:
-        sink = await KafkaSink.open(kafka.brokers, topic_prefix=kafka.topic_prefix, partitions=settings.log.partitions)
+        sink = await KafkaSink.open(
+            kafka_access(settings), topic_prefix=kafka.topic_prefix, partitions=settings.log.partitions
+        )
     except SinkUnavailableError as error:
         if known != log:
             raise ServiceAwayError(str(error)) from error

@@ -26,6 +26,7 @@ from collector.sinks.kafka import DELIVERY_SECONDS, KafkaSink
 from collector.sinks.spool import Spool, SpoolLimits
 from collector.sinks.spool_sink import LIVE_SECONDS, SpoolingSink
 from phasewatch import logs
+from phasewatch.access import kafka_access
 from phasewatch.data_dir import now_ms, spool_dir
 from phasewatch.serving import Servers
 from phasewatch.settings import Settings
@@ -63,12 +64,12 @@ async def run(listener: socket.socket, channel: socket.socket) -> None:
 
 
 def _open_sink(settings: Settings, registry: CollectorRegistry) -> SpoolingSink:
-    kafka, spool = settings.kafka, settings.spool
+    spool, kafka = settings.spool, kafka_access(settings)
 
     def connection(delivery_seconds: float) -> KafkaSink:
         return KafkaSink(
-            kafka.brokers,
-            topic_prefix=kafka.topic_prefix,
+            kafka,
+            topic_prefix=settings.kafka.topic_prefix,
             partitions=settings.log.partitions,
             delivery_seconds=delivery_seconds,
         )

@@ -64,6 +64,13 @@ class Store(Section):
     )
 
 
+def _whole_pair(section: str, certificate: Path | None, key: Path | None) -> None:
+    """Raise ValueError where a certificate has no key, or a key no certificate."""
+    if (certificate is None) != (key is None):
+        msg = f"{section}.certificate_file and {section}.key_file belong together: set both or none"
+        raise ValueError(msg)
+
+
 class Kafka(Section):
     """Where the log and the topics for subscribers are; without brokers everything is in `store.data_dir`."""
 
@@ -72,6 +79,28 @@ class Kafka(Section):
         pattern=r"^$|^[^\s,]+:[0-9]+(,[^\s,]+:[0-9]+)*$",
         description="Kafka's addresses, host:port and commas between; empty: the embedded log is meant.",
     )
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        default="plaintext",
+        description="How Kafka is spoken to: TLS with ssl, a login with sasl, both with sasl_ssl: what to take where "
+        "others share the network.",
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that may sign the brokers' certificates; unless set those of this "
+        "system.",
+    )
+    certificate_file: Path | None = Field(
+        default=None, description="PEM file of this side's certificate and its chain, where brokers ask for one."
+    )
+    key_file: Path | None = Field(default=None, description="PEM file of that certificate's key, without a password.")
+    check_hostname: bool = Field(
+        default=True, description="Whether a broker's certificate has to bear the name that the broker is reached by."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="How the login is proved; PLAIN shows the broker the password."
+    )
+    username: str = Field(default="", description="Who logs in.")
+    password: SecretStr = Field(default=SecretStr(""), description="Password of that user.")
     topic_prefix: str = Field(
         default="phasewatch.",
         pattern=r"^[a-z0-9][a-z0-9-]*\.$",
@@ -90,6 +119,20 @@ class Kafka(Section):
         description="Copies that must have a record before it is acknowledged; 2 of 3 survive the loss of any broker.",
     )
 
+    @model_validator(mode="after")
+    def _security_is_whole(self) -> Self:
+        if self.security.startswith("sasl") != bool(self.username and self.password.get_secret_value()):
+            msg = (
+                f"kafka.security is {self.security}: sasl_ssl and sasl_plaintext need kafka.username and "
+                "kafka.password, the others take none"
+            )
+            raise ValueError(msg)
+        if "ssl" not in self.security.split("_") and (self.ca_file or self.certificate_file):
+            msg = f"kafka.security is {self.security}, which is without TLS, so certificates have no use: take sasl_ssl"
+            raise ValueError(msg)
+        _whole_pair("kafka", self.certificate_file, self.key_file)
+        return self
+
 
 class Redis(Section):
     """Where the states of persons are, when `kafka.brokers` is set."""
@@ -106,11 +149,31 @@ class Redis(Section):
     sentinel_service: str = Field(default="phasewatch", description="The name under which the Sentinels know it.")
     username: str = Field(default="", description="User of the Redis (ACL); empty: the default user.")
     password: SecretStr = Field(default=SecretStr(""), description="Password of that user; empty: none.")
+    ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of authorities that may sign its certificate and the Sentinels', beside those of this "
+        "system.",
+    )
+    certificate_file: Path | None = Field(
+        default=None, description="PEM file of this side's certificate and its chain, where Redis asks for one."
+    )
+    key_file: Path | None = Field(default=None, description="PEM file of that certificate's key, without a password.")
+    check_hostname: bool = Field(
+        default=True, description="Whether its certificate has to bear the name that it is reached by."
+    )
     prefix: str = Field(
         default="phasewatch",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="Begin of every key; two deployments on one Redis need two.",
     )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if not self.url.startswith("rediss:") and (self.ca_file or self.certificate_file):
+            msg = "redis.url begins with redis://, which is without TLS, so certificates have no use: take rediss://"
+            raise ValueError(msg)
+        _whole_pair("redis", self.certificate_file, self.key_file)
+        return self
 
 
 class Log(Section):

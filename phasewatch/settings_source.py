@@ -21,7 +21,7 @@ from phasewatch.errors import UsageError
 from phasewatch.logs import MASK, SECRET_NAMES
 from phasewatch.settings import ENV_PREFIX, SECTION_DELIMITER, Settings
 
-__all__ = ["DEFAULT_FILE", "Row", "describe", "load"]
+__all__ = ["DEFAULT_FILE", "Row", "describe", "load", "read_file"]
 
 DEFAULT_FILE: Final = Path("phasewatch.toml")
 
@@ -51,7 +51,7 @@ def load(file: Path | None = None, overrides: Given | None = None) -> tuple[Sett
     """
     path = file if file is not None else DEFAULT_FILE
     sources = [
-        (f"file {path}", _read_file(path, required=file is not None)),
+        (f"file {path}", read_file(path) if file is not None or path.exists() else {}),
         ("environment", _read_environment()),
         ("command line", overrides or {}),
     ]
@@ -82,9 +82,12 @@ def _names(given: Mapping[str, Any], above: str = "") -> Iterator[str]:
             yield f"{above}{name}"
 
 
-def _read_file(path: Path, *, required: bool) -> Given:
-    if not path.exists() and not required:
-        return {}
+def read_file(path: Path) -> Given:
+    """Return what stands in a settings file.
+
+    Raises:
+        UsageError: if it can't be read, is no TOML, or has a key outside of a section.
+    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -21,6 +21,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from collector.admin import AdminApp, NotReady
+from phasewatch.access import kafka_access
 from phasewatch.backend import events_topic, group_of, open_kafka_log, open_publisher, open_redis_store, require_kafka
 from phasewatch.data_dir import now_ms
 from phasewatch.errors import FaultError
@@ -181,7 +182,7 @@ class _Worker:
         self._metrics.partitions.set(log.partitions)
         self._app = app = WorkerApp(
             group_of(self._settings),
-            brokers=self._settings.kafka.brokers,
+            kafka=kafka_access(self._settings),
             events_topic=events_topic(self._settings),
             name=self._name,
             make_runner=lambda partition: self._runner(partition, log, store, publisher),
@@ -286,8 +287,7 @@ class _Worker:
                     runner.doubt(why)
 
     async def _check_log(self, log: KafkaLog) -> None:
-        kafka = self._settings.kafka
-        now = await identify_topic(kafka.brokers, events_topic(self._settings))
+        now = await identify_topic(kafka_access(self._settings), events_topic(self._settings))
         if now.topic_id != log.log_id:
             msg = (
                 f"topic {events_topic(self._settings)} was made anew: it is {now.topic_id} now, and was {log.log_id}. "

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from collector.wire.kafka_access import KafkaAccess
 from processors.adapters.kafka.topics import TopicAdmin, topics
 
 PATIENCE_SECONDS = 20
@@ -19,7 +20,7 @@ async def create_topics(address: str, partitions: int, *names: str) -> str:
     wanted = topics(
         prefix=prefix, partitions=partitions, retention_days=90, replication_factor=1, min_insync_replicas=1
     )
-    async with TopicAdmin(address) as admin:
+    async with TopicAdmin(KafkaAccess(address)) as admin:
         await admin.create([one for one in wanted if not names or one.name.removeprefix(prefix) in names])
     return prefix
 

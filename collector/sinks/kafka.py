@@ -23,6 +23,7 @@ from aiokafka.structs import TopicPartition
 
 from collector.sinks.kafka_topics import FOUND, MAX_BATCH_BYTES, UnfitTopicError, check_topics, metadata_request
 from collector.sinks.port import ANY_PARTITION, Failed, SinkUnavailableError, event_row, rejected_row
+from collector.wire.kafka_access import KafkaAccess, explained
 from collector.wire.log_file import EVENTS, REJECTED, Row
 from collector.wire.partition import partition_of
 from collector.wire.record import Draft
@@ -91,16 +92,16 @@ class KafkaSink:
     bounded by who calls: the collector's ingest by `queue_bytes`.
 
     Args:
-        brokers: addresses, host:port with commas between.
+        kafka: where it is and how it is reached.
         topic_prefix: begin of the topics' names.
         partitions: of topic `events`; another number there is an error.
         delivery_seconds: how long a write may take; then it has failed.
     """
 
     def __init__(
-        self, brokers: str, *, topic_prefix: str, partitions: int, delivery_seconds: float = DELIVERY_SECONDS
+        self, kafka: KafkaAccess, *, topic_prefix: str, partitions: int, delivery_seconds: float = DELIVERY_SECONDS
     ) -> None:
-        self._brokers = brokers
+        self._kafka = kafka
         self._events = topic_prefix + EVENTS
         self._rejected = topic_prefix + REJECTED
         self._partitions = partitions
@@ -116,7 +117,7 @@ class KafkaSink:
 
     @classmethod
     async def open(
-        cls, brokers: str, *, topic_prefix: str, partitions: int, delivery_seconds: float = DELIVERY_SECONDS
+        cls, kafka: KafkaAccess, *, topic_prefix: str, partitions: int, delivery_seconds: float = DELIVERY_SECONDS
     ) -> Self:
         """Connect and look at the topics; arguments as of the class.
 
@@ -124,7 +125,7 @@ class KafkaSink:
             SinkUnavailableError: if Kafka does not answer within `delivery_seconds`.
             UnfitTopicError: if a topic is missing or its settings do not keep the guarantees.
         """
-        sink = cls(brokers, topic_prefix=topic_prefix, partitions=partitions, delivery_seconds=delivery_seconds)
+        sink = cls(kafka, topic_prefix=topic_prefix, partitions=partitions, delivery_seconds=delivery_seconds)
         try:
             async with asyncio.timeout(delivery_seconds):
                 await sink._connected()
@@ -265,12 +266,12 @@ class KafkaSink:
     def _unavailable(self, error: Exception) -> SinkUnavailableError:
         if isinstance(error, TimeoutError):
             return SinkUnavailableError(
-                f"Kafka at {self._brokers} has not acknowledged everything within {self._delivery_seconds:g} s: it may "
+                f"Kafka at {self._kafka} has not acknowledged everything within {self._delivery_seconds:g} s: it may "
                 "be stored or not, sending it again is harmless; see whether its brokers run and have enough copies "
                 "in sync"
             )
         return SinkUnavailableError(
-            f"Kafka at {self._brokers} cannot be written ({error}): nothing was stored as far as is known; see whether "
+            f"Kafka at {self._kafka} cannot be written ({error}): nothing was stored as far as is known; see whether "
             "its brokers run, and `phasewatch topics --check`"
         )
 
@@ -281,7 +282,7 @@ class KafkaSink:
         async with self._connecting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._brokers,
+                    **self._kafka.options,
                     client_id="phasewatch-collector",
                     acks="all",
                     enable_idempotence=True,
@@ -290,7 +291,8 @@ class KafkaSink:
                     request_timeout_ms=max(1, int(self._delivery_seconds * 500)),
                 )
                 try:
-                    await producer.start()
+                    async with explained(self._kafka):
+                        await producer.start()
                     self._min_insync = await check_topics(
                         producer.client, self._events, self._rejected, self.partitions
                     )
@@ -321,7 +323,7 @@ class KafkaSink:
             return str(error)
         except (KafkaError, OSError, TimeoutError) as error:
             why = str(error) or f"not within {PROBE_SECONDS:g} s"
-            return f"Kafka at {self._brokers} does not answer ({why}); see whether its brokers run"
+            return f"Kafka at {self._kafka} does not answer ({why}); see whether its brokers run"
 
     def _troubled(self) -> str | None:
         """Return what writes have met lately, which asking for metadata would not show."""
@@ -336,7 +338,7 @@ class KafkaSink:
     async def _probe(self) -> str | None:
         client = (await self._connected()).client
         if not await client.force_metadata_update():
-            return f"no broker of Kafka at {self._brokers} answers and is in service; see whether they run"
+            return f"no broker of Kafka at {self._kafka} answers and is in service; see whether they run"
         topics = [self._events, self._rejected]
         lanes = [
             TopicPartition(topic, place)

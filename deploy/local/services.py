@@ -38,6 +38,7 @@ class KafkaBroker(Service):
         controller_port: for the other controllers; 0 takes a free one.
         node_id: its number in the cluster.
         settings: further lines of server.properties.
+        users: passwords by name, of those who log in by SCRAM; they are made with the data folder.
     """
 
     name = "Kafka"
@@ -51,8 +52,10 @@ class KafkaBroker(Service):
         controller_port: int = 0,
         node_id: int = 1,
         settings: Mapping[str, str] | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(data, port)
+        self._users = users or {}
         self.controller_port = controller_port or free_ports(1)[0]
         self.node_id = node_id
         self.settings = {
@@ -93,6 +96,9 @@ class KafkaBroker(Service):
 
     def _format(self) -> None:
         options = ["--ignore-formatted", "-t", CLUSTER_ID, "-c", str(self._properties)]
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+            for name, password in self._users.items():
+                options += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
         done = subprocess.run(
             [*_java("-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool", "format", *options],
             capture_output=True,

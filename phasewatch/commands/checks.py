@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from collector.sinks.spool_file import Found
 from collector.wire.record import Record
+from phasewatch.logs import SECRET_NAMES
 from phasewatch.settings import Settings, Spool, is_loopback
 from processors.adapters.kafka.group import Member
 from processors.adapters.kafka.topics import Finding
@@ -92,7 +95,58 @@ def check_settings(settings: Settings) -> list[Check]:
         )
         for name in open_to_all
     ]
+    found += [Check("settings", "ok", text) for text in _in_the_clear(settings)]
     return found or [Check("settings", "ok", "nothing in them endangers anything")]
+
+
+def _in_the_clear(settings: Settings) -> list[str]:
+    """Return what of Kafka and Redis is open to whoever shares their network."""
+    kafka, redis = settings.kafka, settings.redis
+    if not kafka.brokers:
+        return []
+    found = []
+    if kafka.security != "sasl_ssl" and not all(_on_this_machine(one) for one in kafka.brokers.split(",")):
+        lacks = {"ssl": "", "sasl_plaintext": "nothing is encrypted"}.get(kafka.security, "neither TLS nor a login")
+        if lacks:
+            found.append(
+                f"kafka.security is {kafka.security}, with brokers on other machines: {lacks}, so whoever shares their "
+                "network may read events or write purchases. Take sasl_ssl, or let nobody else into that network"
+            )
+    address = redis.url.partition("://")[2].partition("/")[0]
+    if not all(_on_this_machine(one) for one in redis.sentinels or (address,)):
+        lacking = [] if redis.url.startswith("rediss:") else ["TLS (rediss:// in redis.url)"]
+        lacking += [] if redis.password.get_secret_value() else ["a password (redis.password)"]
+        if lacking:
+            found.append(
+                f"Redis is on another machine, without {' and '.join(lacking)}: whoever shares its network may read "
+                "and change what is known of people. Set it, or let nobody else into that network"
+            )
+    return found
+
+
+def _on_this_machine(address: str) -> bool:
+    host = address.rpartition(":")[0] if address.rpartition(":")[2].isdecimal() else address
+    return is_loopback(host.strip("[]"))
+
+
+def check_settings_file(file: Path, mode: int, given: Mapping[str, object]) -> list[Check]:
+    """Tell where everybody on this machine can read a settings file that holds a secret.
+
+    Args:
+        file: where it is.
+        mode: its permissions.
+        given: what stands in it.
+    """
+    if not mode & stat.S_IROTH or not _holds_secret(given):
+        return []
+    text = f"{file} holds keys or passwords, and everybody on this machine may read it: chmod o= {file}"
+    return [Check("settings", "ok", text)]
+
+
+def _holds_secret(given: object) -> bool:
+    if isinstance(given, Mapping):
+        return any((name in SECRET_NAMES and bool(one)) or _holds_secret(one) for name, one in given.items())
+    return isinstance(given, list) and any(_holds_secret(one) for one in given)
 
 
 def check_brokers(settings: Settings, brokers: int) -> list[Check]:

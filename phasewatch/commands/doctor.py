@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final, TypeVar
 
 from rich.console import Console
 
 from collector.sinks.spool_file import look_around
 from collector.wire.record import Record
+from phasewatch.access import kafka_access
 from phasewatch.backend import group_of, open_kafka_log, open_redis_store
 from phasewatch.commands import checks
 from phasewatch.commands.checks import Check, Records, States
@@ -22,6 +24,7 @@ from phasewatch.commands.topics import wanted_topics
 from phasewatch.data_dir import now_ms, open_log, open_store, require_data, spool_dir, store_file, worker_lock
 from phasewatch.errors import ServiceAwayError, UsageError
 from phasewatch.settings import Settings
+from phasewatch.settings_source import DEFAULT_FILE, read_file
 from processors.adapters.files.snapshots import NOTE as SNAPSHOT
 from processors.adapters.kafka.group import group_members
 from processors.adapters.kafka.log import KafkaLog
@@ -40,9 +43,16 @@ _AGAIN_SECONDS: Final = 0.25
 Seen = TypeVar("Seen")
 
 
-def run_doctor(settings: Settings, *, as_json: bool) -> int:
-    """Print a line a check; return 3 where something does not answer, else 1 where something is wrong, else 0."""
-    found = asyncio.run(_production(settings) if settings.kafka.brokers else _embedded(settings))
+def run_doctor(settings: Settings, file: Path | None = None, *, as_json: bool) -> int:
+    """Print a line a check; return 3 where something does not answer, else 1 where something is wrong, else 0.
+
+    Args:
+        settings: of the deployment.
+        file: that was named for them; `phasewatch.toml` of the working directory unless given.
+        as_json: print JSON instead.
+    """
+    found = _look_at_file(file or DEFAULT_FILE)
+    found += asyncio.run(_production(settings) if settings.kafka.brokers else _embedded(settings))
     console = Console()
     if as_json:
         console.out(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=2), highlight=False)
@@ -78,7 +88,7 @@ async def _look_at_kafka(settings: Settings) -> tuple[list[Check], bool]:
     """Return what is to be said of brokers and topics, and whether topic `events` may be there."""
     found: list[Check] = []
     try:
-        async with TopicAdmin(settings.kafka.brokers) as admin:
+        async with TopicAdmin(kafka_access(settings)) as admin:
             found += checks.check_brokers(settings, await admin.brokers_in_service())
             topics = await admin.compare(wanted_topics(settings))
     except StoreUnavailableError as error:
@@ -93,7 +103,7 @@ async def _look_at_workers(settings: Settings, partitions: int) -> tuple[list[Ch
     """Return what is to be said of the workers' group, and whether there is any."""
     group = group_of(settings)
     members = await _patiently(
-        lambda: group_members(settings.kafka.brokers, group),
+        lambda: group_members(kafka_access(settings), group),
         lambda seen: not seen or not checks.unassigned(seen, partitions),
     )
     return [checks.check_workers(members, partitions, group)], bool(members)
@@ -135,6 +145,12 @@ async def _embedded(settings: Settings) -> list[Check]:
             return [*found, Check("log", "fault", text)]
         seen, running = _look_at_lock(settings)
         return [*found, seen, *await _look_inside(log, store, running=running)]
+
+
+def _look_at_file(file: Path) -> list[Check]:
+    if not file.exists():
+        return []
+    return checks.check_settings_file(file, file.stat().st_mode, read_file(file))
 
 
 def _look_at_spool(settings: Settings) -> list[Check]:

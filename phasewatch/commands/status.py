@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from collector.sinks.spool_file import look_around
+from phasewatch.access import kafka_access
 from phasewatch.backend import group_of, open_backend
 from phasewatch.data_dir import now_ms, spool_dir, worker_lock
 from phasewatch.settings import Settings
@@ -78,7 +79,7 @@ async def _who_runs(settings: Settings) -> dict[str, Any]:
     if not settings.kafka.brokers:
         with worker_lock(settings) as free:
             return {"running": not free}
-    workers = await group_members(settings.kafka.brokers, group_of(settings))
+    workers = await group_members(kafka_access(settings), group_of(settings))
     return {
         "running": bool(workers),
         "workers": {one.name: one.partitions for one in workers},

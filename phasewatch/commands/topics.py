@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from phasewatch.access import kafka_access
 from phasewatch.backend import open_kafka_log, require_kafka
 from phasewatch.embedded import read_definitions
 from phasewatch.embedded_worker import ensure_definitions
@@ -61,7 +62,7 @@ def run_topics(settings: Settings, *, check: bool, as_json: bool, definitions: P
 
 async def _findings(settings: Settings, wanted: Sequence[Topic], *, check: bool) -> list[Finding]:
     try:
-        async with TopicAdmin(settings.kafka.brokers) as admin:
+        async with TopicAdmin(kafka_access(settings)) as admin:
             return await (admin.compare(wanted) if check else admin.create(wanted))
     except StoreUnavailableError as error:
         raise ServiceAwayError(str(error)) from error

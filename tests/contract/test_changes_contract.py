@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.wire.kafka_access import KafkaAccess
 from console.changes import END, Feed
 from processors.adapters.kafka import tail
 from processors.adapters.kafka.changes import KafkaChanges
@@ -66,11 +67,11 @@ async def _kafka(request: pytest.FixtureRequest, closing: AsyncExitStack) -> Ope
     prefix = await create_topics(address, PARTITIONS, STAGE_CHANGES)
 
     async def again() -> KafkaChanges:
-        reader = KafkaChanges(address, prefix)
+        reader = KafkaChanges(KafkaAccess(address), prefix)
         closing.push_async_callback(reader.close)
         return reader
 
-    publisher = KafkaPublisher(address, prefix)
+    publisher = KafkaPublisher(KafkaAccess(address), prefix)
     closing.push_async_callback(publisher.close)
     return Opened(await again(), publisher, again)
 
@@ -222,7 +223,9 @@ async def test_a_stream_has_no_gap_and_is_prompt(opened: Opened) -> None:
 @pytest.mark.services
 async def test_a_cursor_of_another_topic_is_refused(kafka: str) -> None:
     """Also of one that bore the same name before: its offsets would mean other changes."""
-    readers = [KafkaChanges(kafka, await create_topics(kafka, PARTITIONS, STAGE_CHANGES)) for _ in range(2)]
+    readers = [
+        KafkaChanges(KafkaAccess(kafka), await create_topics(kafka, PARTITIONS, STAGE_CHANGES)) for _ in range(2)
+    ]
     cursor = await readers[0].cursor_at(END)
     with pytest.raises(BadCursorError, match="another log's"):
         await readers[1].check(cursor)

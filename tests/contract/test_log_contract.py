@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.wire.kafka_access import KafkaAccess
 from collector.wire.log_file import decode_headers
 from collector.wire.record import Draft, Kind, Record
 from processors.adapters.kafka.log import KafkaLog
@@ -85,7 +86,7 @@ async def _kafka(request: pytest.FixtureRequest, closing: AsyncExitStack) -> Ope
     prefix = await create_topics(address, PARTITIONS, EVENTS, STAGE_CHANGES, STAGES)
 
     async def again() -> KafkaLog:
-        log = await KafkaLog.open(address, prefix)
+        log = await KafkaLog.open(KafkaAccess(address), prefix)
         closing.push_async_callback(log.close)
         return log
 
@@ -93,7 +94,7 @@ async def _kafka(request: pytest.FixtureRequest, closing: AsyncExitStack) -> Ope
         found = await read_topic(address, prefix + name, partition)
         return [(one.key, list(one.headers), one.value) for one in found]
 
-    publisher = KafkaPublisher(address, prefix)
+    publisher = KafkaPublisher(KafkaAccess(address), prefix)
     closing.push_async_callback(publisher.close)
     await asyncio.gather(*map(publisher.begin, range(PARTITIONS)))
     return Opened(await again(), publisher, topic, again, int(time.time() * 1000))

@@ -20,6 +20,7 @@ from collector.sinks.port import Sink, SinkUnavailableError
 from collector.sinks.spool import Spool, SpoolLimits
 from collector.sinks.spool_sink import SpoolingSink
 from collector.sinks.sqlite import SqliteSink
+from collector.wire.kafka_access import KafkaAccess
 from collector.wire.log_file import decode_headers
 from collector.wire.record import Draft, Kind, Record, read_headers
 from deploy.local.services import KafkaBroker
@@ -109,12 +110,14 @@ async def read_topic(address: str, topic: str, partitions: int) -> list[Consumer
 
 async def _kafka(broker: KafkaBroker) -> Opened:
     prefix = f"test-{uuid.uuid4().hex}."
-    async with TopicAdmin(broker.address) as admin:
+    async with TopicAdmin(KafkaAccess(broker.address)) as admin:
         await admin.create(few_topics(prefix))
 
     async def open_sink() -> Sink:
         # Three seconds, where production takes ten: a broker answers within a hundredth of it on an idle machine.
-        return await KafkaSink.open(broker.address, topic_prefix=prefix, partitions=PARTITIONS, delivery_seconds=3)
+        return await KafkaSink.open(
+            KafkaAccess(broker.address), topic_prefix=prefix, partitions=PARTITIONS, delivery_seconds=3
+        )
 
     async def records() -> list[Record]:
         return [
@@ -311,15 +314,15 @@ async def test_a_batch_that_kafka_refuses_fails_its_write_alone_and_the_sink_goe
 async def test_topics_that_do_not_keep_the_guarantees_are_refused_by_name(own_broker: KafkaBroker) -> None:
     address, prefix = own_broker.address, f"test-{uuid.uuid4().hex}."
     with pytest.raises(UnfitTopicError, match=rf"no topic {prefix}events .*; run `phasewatch topics`"):
-        await KafkaSink.open(address, topic_prefix=prefix, partitions=PARTITIONS)
+        await KafkaSink.open(KafkaAccess(address), topic_prefix=prefix, partitions=PARTITIONS)
     events, rejected = few_topics(prefix)
-    async with TopicAdmin(address) as admin:
+    async with TopicAdmin(KafkaAccess(address)) as admin:
         await admin.create([events])
         with pytest.raises(UnfitTopicError, match=f"no topic {prefix}rejected"):
-            await KafkaSink.open(address, topic_prefix=prefix, partitions=PARTITIONS)
+            await KafkaSink.open(KafkaAccess(address), topic_prefix=prefix, partitions=PARTITIONS)
         await admin.create([rejected])
     with pytest.raises(UnfitTopicError, match=r"has 4 partitions and log.partitions is 8"):
-        await KafkaSink.open(address, topic_prefix=prefix, partitions=8)
+        await KafkaSink.open(KafkaAccess(address), topic_prefix=prefix, partitions=8)
 
 
 @pytest.mark.services
@@ -327,13 +330,13 @@ async def test_the_writers_clock_is_not_accepted_as_append_time(own_broker: Kafk
     prefix = f"test-{uuid.uuid4().hex}."
     events, rejected = few_topics(prefix)
     settings = {name: one for name, one in events.settings.items() if name != "message.timestamp.type"}
-    async with TopicAdmin(own_broker.address) as admin:
+    async with TopicAdmin(KafkaAccess(own_broker.address)) as admin:
         await admin.create([Topic(events.name, PARTITIONS, 1, settings), rejected])
     with pytest.raises(UnfitTopicError, match=r"message\.timestamp\.type is CreateTime, not LogAppendTime"):
-        await KafkaSink.open(own_broker.address, topic_prefix=prefix, partitions=PARTITIONS)
+        await KafkaSink.open(KafkaAccess(own_broker.address), topic_prefix=prefix, partitions=PARTITIONS)
 
 
 @pytest.mark.usefixtures("logged_errors")  # aiokafka logs that nobody answers
 async def test_a_kafka_that_is_not_there_is_named() -> None:
     with pytest.raises(SinkUnavailableError, match=r"Kafka at 127\.0\.0\.1:1 "):
-        await KafkaSink.open("127.0.0.1:1", topic_prefix="t.", partitions=1, delivery_seconds=3)
+        await KafkaSink.open(KafkaAccess("127.0.0.1:1"), topic_prefix="t.", partitions=1, delivery_seconds=3)

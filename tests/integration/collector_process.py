@@ -55,6 +55,11 @@ class CollectorProcess:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def admin_url(self) -> str:
+        """Where it tells of itself."""
+        return f"http://127.0.0.1:{self._admin_port}"
+
+    @property
     def _output(self) -> Path:
         return self._directory / f"collector-{self._starts}.log"
 

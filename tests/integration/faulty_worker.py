@@ -10,6 +10,7 @@ import signal
 from collections.abc import Sequence
 
 from phasewatch import worker_process
+from phasewatch.access import kafka_access
 from phasewatch.cli import app
 from phasewatch.settings import Settings
 from processors.adapters.kafka.publisher import KafkaPublisher
@@ -70,7 +71,7 @@ def open_store(settings: Settings) -> RedisStore:
 
 def open_publisher(settings: Settings) -> KafkaPublisher:
     """Return a publisher as the product's own, with the fault in it."""
-    return FaultyPublisher(settings.kafka.brokers, settings.kafka.topic_prefix)
+    return FaultyPublisher(kafka_access(settings), settings.kafka.topic_prefix)
 
 
 if __name__ == "__main__":

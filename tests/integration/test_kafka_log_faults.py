@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from collector.wire.kafka_access import KafkaAccess
 from collector.wire.partition import partition_of
 from collector.wire.record import Draft, Kind, Record
 from deploy.local.services import KafkaBroker, RedisServer
@@ -329,7 +330,7 @@ async def test_a_transfer_larger_than_a_record_may_be_goes_compressed(kafka: str
     )
     value = b"{" + counts + b"}" + counts
     draft = Draft(Kind.TRANSFER, 1, value, 0, source="0-1/0")
-    sender = Sender(kafka, deployment.settings.kafka.topic_prefix)
+    sender = Sender(KafkaAccess(kafka), deployment.settings.kafka.topic_prefix)
     small = Output(EVENTS, 0, None, tuple(Draft(Kind.TICK, 2).headers()), b"")
     try:
         await sender.send([small, Output(EVENTS, 0, None, tuple(draft.headers()), value), small])

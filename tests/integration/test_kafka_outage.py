@@ -25,6 +25,7 @@ from collector.metrics import SpoolMetrics
 from collector.sinks.kafka import KafkaSink
 from collector.sinks.spool import Spool, SpoolLimits
 from collector.sinks.spool_sink import LIVE_SECONDS, SpoolingSink
+from collector.wire.kafka_access import KafkaAccess
 from collector.wire.record import Draft, Kind
 from deploy.local.services import ROOT, KafkaBroker, KafkaCluster
 from processors.adapters.kafka.topics import TopicAdmin, topics
@@ -270,10 +271,12 @@ async def test_partitions_without_a_leader_keep_the_others_waiting_once(
 ) -> None:
     cluster = start_service(KafkaCluster(tmp_path / "cluster"))
     wanted = topics(prefix="t.", partitions=PARTITIONS, retention_days=1, replication_factor=1, min_insync_replicas=1)
-    async with TopicAdmin(cluster.address) as admin:
+    async with TopicAdmin(KafkaAccess(cluster.address)) as admin:
         await admin.create([one for one in wanted if one.name in {"t.events", "t.rejected"}])
-    live = KafkaSink(cluster.address, topic_prefix="t.", partitions=PARTITIONS, delivery_seconds=LIVE_SECONDS)
-    draining = KafkaSink(cluster.address, topic_prefix="t.", partitions=PARTITIONS)
+    live = KafkaSink(
+        KafkaAccess(cluster.address), topic_prefix="t.", partitions=PARTITIONS, delivery_seconds=LIVE_SECONDS
+    )
+    draining = KafkaSink(KafkaAccess(cluster.address), topic_prefix="t.", partitions=PARTITIONS)
     metrics = SpoolMetrics(CollectorRegistry())
     spool = Spool(tmp_path / "spool", SpoolLimits(100_000_000, 0), lambda: time.time_ns() // 1_000_000, metrics)
     sink = SpoolingSink(spool, live, draining, drain_bytes_per_second=10_000_000)

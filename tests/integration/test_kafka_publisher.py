@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from collector.wire.kafka_access import KafkaAccess
 from deploy.local.services import KafkaBroker
 from processors.adapters.kafka import sending, stages
 from processors.adapters.kafka.log import KafkaLog
@@ -34,7 +35,7 @@ async def prefix(kafka: str) -> str:
 async def owners(kafka: str, prefix: str) -> AsyncIterator[tuple[KafkaPublisher, KafkaPublisher]]:
     """Two workers' publishers; none owns anything yet."""
     async with AsyncExitStack() as closing:
-        found = KafkaPublisher(kafka, prefix), KafkaPublisher(kafka, prefix)
+        found = KafkaPublisher(KafkaAccess(kafka), prefix), KafkaPublisher(KafkaAccess(kafka), prefix)
         for one in found:
             closing.push_async_callback(one.close)
         yield found
@@ -69,7 +70,7 @@ async def test_a_later_owner_fences_the_one_before(
 async def test_an_owner_paused_in_its_transaction_leaves_nothing_to_see(
     kafka: str, prefix: str, owners: tuple[KafkaPublisher, KafkaPublisher]
 ) -> None:
-    paused = await start_producer(kafka, transactional_id=f"{prefix}{STAGES}-0")
+    paused = await start_producer(KafkaAccess(kafka), transactional_id=f"{prefix}{STAGES}-0")
     await paused.begin_transaction()
     await send_in_order(paused, prefix + STAGES, 0, [stage("u:1", b"old")])
     await owners[0].begin(0)
@@ -161,7 +162,7 @@ async def test_a_partition_that_is_not_there_is_told(owners: tuple[KafkaPublishe
 
 async def test_the_id_of_a_log_tells_it_from_one_of_the_same_name(kafka: str, prefix: str) -> None:
     async def log_id(of: str) -> str:
-        log = await KafkaLog.open(kafka, of)
+        log = await KafkaLog.open(KafkaAccess(kafka), of)
         await log.close()
         return log.log_id
 
@@ -170,7 +171,7 @@ async def test_the_id_of_a_log_tells_it_from_one_of_the_same_name(kafka: str, pr
         await create_topics(kafka, PARTITIONS, EVENTS, STAGE_CHANGES, STAGES, "entered.decision")
     )
     with pytest.raises(StoreUnavailableError, match=r"has no topic nobody\.events: `phasewatch topics` creates it"):
-        await KafkaLog.open(kafka, "nobody.")
+        await KafkaLog.open(KafkaAccess(kafka), "nobody.")
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,7 @@ async def until_published(publisher: KafkaPublisher, outputs: list[Output]) -> i
 async def test_after_a_failure_nothing_is_skipped(broker: KafkaBroker, logged_errors: list[str]) -> None:
     """A reader that drops what is lower than what it has heard still hears everything."""
     prefix = await create_topics(broker.address, 1, EVENTS, STAGE_CHANGES, STAGES)
-    publisher = KafkaPublisher(broker.address, prefix)
+    publisher = KafkaPublisher(KafkaAccess(broker.address), prefix)
     failures = sent = 0
     for pause in range(6):
         outputs = [Output(STAGE_CHANGES, 0, b"u", (), b"%05d" % n + bytes(90_000)) for n in range(sent, sent + 60)]
@@ -230,7 +231,7 @@ async def test_a_flush_without_an_answer_is_done_again_by_a_new_writer(
     broker: KafkaBroker, logged_errors: list[str]
 ) -> None:
     prefix = await create_topics(broker.address, 1, EVENTS, STAGE_CHANGES, STAGES)
-    publisher = KafkaPublisher(broker.address, prefix)
+    publisher = KafkaPublisher(KafkaAccess(broker.address), prefix)
     await _begin(publisher)
     await publisher.publish([stage("u:1", b"1")])
     await publisher.flush(0)
@@ -270,7 +271,7 @@ async def test_readers_of_a_log_are_told_when_it_is_away(
 
     monkeypatch.setattr(module, "REQUEST_TIMEOUT_MS", 500)
     prefix = await create_topics(broker.address, 1, EVENTS, STAGE_CHANGES, STAGES)
-    log = await KafkaLog.open(broker.address, prefix)
+    log = await KafkaLog.open(KafkaAccess(broker.address), prefix)
     assert await log.bounds(0) == (0, 0)
     broker.pause()
     for asking in (log.bounds(0), log.all_bounds(), log.read(0, 0, 1)):

@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 
 from collector.sinks.kafka import KafkaSink
 from collector.sinks.port import SinkUnavailableError
+from collector.wire.kafka_access import KafkaAccess
 from collector.wire.record import Draft, Kind
 from deploy.local.services import KafkaCluster
 from processors.adapters.kafka.topics import TopicAdmin, topics
@@ -50,12 +51,12 @@ class Writer:
 @pytest.mark.usefixtures("logged_errors")  # aiokafka logs one for each broker that does not answer
 async def test_one_broker_of_three_may_die_and_two_are_named(start_service: StartService, tmp_path: Path) -> None:
     cluster = start_service(KafkaCluster(tmp_path / "cluster"))
-    async with TopicAdmin(cluster.address) as admin:
+    async with TopicAdmin(KafkaAccess(cluster.address)) as admin:
         found = await admin.create(
             topics(prefix="t.", partitions=PARTITIONS, retention_days=1, replication_factor=3, min_insync_replicas=2)
         )
     assert {one.state for one in found} == {"created"}
-    sink = await KafkaSink.open(cluster.address, topic_prefix="t.", partitions=PARTITIONS)
+    sink = await KafkaSink.open(KafkaAccess(cluster.address), topic_prefix="t.", partitions=PARTITIONS)
     writer = Writer(sink)
     try:
         await writer.write_for(1)

@@ -70,12 +70,55 @@ def test_too_few_copies_are_a_fault_where_there_are_brokers_for_more(
 
 def test_settings_that_endanger_are_said() -> None:
     assert results(*checks.check_settings(settings())) == ["ok"]
-    kafka = {"brokers": "k:9092", "replication_factor": 1}
+    kafka = {"brokers": "127.0.0.1:9092", "replication_factor": 1}
     (found,) = checks.check_settings(settings(kafka=kafka))
     assert (found.result, "nothing could ever be acknowledged" in found.text) == ("fault", True)
     keys = [{"name": "web", "key": "pk-1"}]
     (found,) = checks.check_settings(settings(collector={"keys": keys}, console={"host": "0.0.0.0"}))
     assert (found.result, "console.host is 0.0.0.0" in found.text) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kafka": {"brokers": "127.0.0.1:9092"}, "redis": {"url": "redis://localhost/0"}}, []),
+        ({"kafka": {"brokers": "[::1]:9092"}, "redis": {"url": "redis://[::1]:6379/0"}}, []),
+        ({"redis": {"url": "redis://r:6379/0"}}, []),
+        ({"kafka": {"brokers": "127.0.0.1:9092,k:9092"}}, ["neither TLS nor a login"]),
+        ({"kafka": {"brokers": "k:9092", "security": "ssl"}}, []),
+        (
+            {"kafka": {"brokers": "k:9092", "security": "sasl_plaintext", "username": "u", "password": "p"}},
+            ["nothing is encrypted"],
+        ),
+        (
+            {"kafka": {"brokers": "[::1]:9092"}, "redis": {"url": "redis://r/0"}},
+            ["without TLS (rediss:// in redis.url) and a password"],
+        ),
+        ({"kafka": {"brokers": "[::1]:9092"}, "redis": {"url": "rediss://r/0"}}, ["without a password"]),
+        ({"kafka": {"brokers": "[::1]:9092"}, "redis": {"url": "rediss://r/0", "password": "p"}}, []),
+        ({"kafka": {"brokers": "[::1]:9092"}, "redis": {"sentinels": ["s:26379"], "password": "p"}}, ["without TLS"]),
+    ],
+)
+def test_what_others_of_a_network_could_read_is_said(given: dict[str, Any], said: list[str]) -> None:
+    found = checks.check_settings(settings(**given))
+    assert {one.result for one in found} == {"ok"}
+    texts = [one.text for one in found if "nothing in them endangers" not in one.text]
+    assert [text in one for text, one in zip(said, texts, strict=True)] == [True] * len(said)
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "told"),
+    [
+        (0o644, {"collector": {"keys": [{"name": "web", "key": "pk-1"}]}}, True),
+        (0o640, {"collector": {"keys": [{"name": "web", "key": "pk-1"}]}}, False),
+        (0o604, {"redis": {"password": "p"}}, True),
+        (0o644, {"collector": {"port": 1}}, False),
+    ],
+)
+def test_a_settings_file_that_everybody_may_read_is_said(mode: int, given: dict[str, Any], *, told: bool) -> None:
+    found = checks.check_settings_file(Path("own.toml"), mode, given)
+    assert [one.text.endswith("chmod o= own.toml") for one in found] == [True] * told
+    assert "pk-1" not in str(found)
 
 
 def test_what_topics_lack_is_said_with_its_meaning() -> None:

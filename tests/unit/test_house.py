@@ -16,7 +16,12 @@ SOURCES = ["collector", "processors", "console", "phasewatch"]
 
 DRIVERS = {
     "sqlite3": ("collector/sinks/sqlite.py", "collector/sinks/spool_file.py", "processors/adapters/sqlite/"),
-    "aiokafka": ("collector/sinks/kafka", "processors/adapters/kafka/", "processors/adapters/faust/"),
+    "aiokafka": (
+        "collector/sinks/kafka",
+        "collector/wire/kafka_access.py",
+        "processors/adapters/kafka/",
+        "processors/adapters/faust/",
+    ),
     "faust": ("processors/adapters/faust/",),
     "redis": ("processors/adapters/redis/",),
 }

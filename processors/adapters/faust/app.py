@@ -45,6 +45,7 @@ from faust.types import TP
 from faust.types.transports import TPorTopicSet
 from mode.types import ServiceT
 
+from collector.wire.kafka_access import KafkaAccess
 from processors.adapters.kafka.records import record_of
 from processors.engine.ports import FencedError
 from processors.engine.runner import PartitionRunner
@@ -298,15 +299,31 @@ class _Tables(TableManager):
         await self.recovery.start()
 
 
+def _credentials(kafka: KafkaAccess) -> faust.auth.Credentials | None:
+    if kafka.login is not None:
+        login = kafka.login
+        return faust.SASLCredentials(
+            mechanism=login.mechanism, username=login.username, password=login.password, ssl_context=kafka.tls
+        )
+    return None if kafka.tls is None else faust.SSLCredentials(kafka.tls)
+
+
 class WorkerApp(faust.App):
     """One member of the group; `make_runner` is called for every partition that it is assigned."""
 
     def __init__(
-        self, group: str, *, brokers: str, events_topic: str, name: str, make_runner: Callable[[int], PartitionRunner]
+        self,
+        group: str,
+        *,
+        kafka: KafkaAccess,
+        events_topic: str,
+        name: str,
+        make_runner: Callable[[int], PartitionRunner],
     ) -> None:
         super().__init__(
             group,
-            broker=[f"kafka://{broker}" for broker in brokers.split(",")],
+            broker=[f"kafka://{broker}" for broker in kafka.brokers.split(",")],
+            broker_credentials=_credentials(kafka),
             store="memory://",
             autodiscover=False,
             web_enabled=False,

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka.errors import KafkaError
 
+from collector.wire.kafka_access import KafkaAccess
 from processors.adapters.kafka.cursors import CursorCodec
 from processors.adapters.kafka.past import Past
 from processors.adapters.kafka.tail import Entry, Tail
@@ -23,15 +24,15 @@ class KafkaChanges:
     Order is each partition's own; between partitions it is the time of publication as far as that is known.
 
     Args:
-        brokers: addresses of Kafka, host:port and commas between.
+        kafka: where it is and how it is reached.
         prefix: begin of every topic's name.
     """
 
-    def __init__(self, brokers: str, prefix: str) -> None:
-        self._brokers, self._topic = brokers, prefix + STAGE_CHANGES
+    def __init__(self, kafka: KafkaAccess, prefix: str) -> None:
+        self._kafka, self._topic = kafka, prefix + STAGE_CHANGES
         self._starting = asyncio.Lock()
         self._tail: Tail | None = None
-        self._past = Past(brokers, self._topic)
+        self._past = Past(kafka, self._topic)
 
     async def close(self) -> None:
         """Give up the connections."""
@@ -101,12 +102,12 @@ class KafkaChanges:
                 if self._tail is not None and self._tail.ended:
                     await self.close()
                 if self._tail is None:
-                    self._tail = await Tail.start(self._brokers, self._topic)
+                    self._tail = await Tail.start(self._kafka, self._topic)
                 tail = self._tail
             yield tail, CursorCodec(tail.topic_id, len(tail.ends))
         except (KafkaError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
-            msg = f"topic {self._topic} of Kafka at {self._brokers} can't be read: {reason}"
+            msg = f"topic {self._topic} of Kafka at {self._kafka} can't be read: {reason}"
             raise StoreUnavailableError(msg) from error
 
 

@@ -16,6 +16,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from collector.wire.kafka_access import KafkaAccess, explained
 from processors.adapters.kafka.sending import REQUEST_TIMEOUT_MS
 from processors.engine.ports import StoreUnavailableError
 
@@ -31,22 +32,23 @@ class Member:
     partitions: list[int]
 
 
-async def group_members(brokers: str, group: str) -> list[Member]:
+async def group_members(kafka: KafkaAccess, group: str) -> list[Member]:
     """Return a group's members, none where it does not exist.
 
     Args:
-        brokers: addresses of Kafka, host:port and commas between.
+        kafka: where it is and how it is reached.
         group: name of the consumer group.
 
     Raises:
         StoreUnavailableError: if Kafka does not answer.
     """
-    client = AIOKafkaAdminClient(bootstrap_servers=brokers, request_timeout_ms=REQUEST_TIMEOUT_MS)
+    client = AIOKafkaAdminClient(**kafka.options, request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
-        await client.start()
+        async with explained(kafka):
+            await client.start()
         members = await _members(client, group)
     except (KafkaError, OSError, TimeoutError) as error:
-        msg = f"Kafka at {brokers} does not say who is in group {group}: {error or type(error).__name__}"
+        msg = f"Kafka at {kafka} does not say who is in group {group}: {error or type(error).__name__}"
         raise StoreUnavailableError(msg) from error
     finally:
         await client.close()

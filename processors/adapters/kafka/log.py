@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from collector.wire.kafka_access import KafkaAccess, explained
 from collector.wire.record import Draft, Record
 from processors.adapters.kafka.records import record_of
 from processors.adapters.kafka.sending import DELIVERY_SECONDS, REQUEST_TIMEOUT_MS, Sender
@@ -29,43 +30,44 @@ class KafkaLog:
     comes through its group membership.
     """
 
-    def __init__(self, brokers: str, prefix: str, *, partitions: int, log_id: str) -> None:
+    def __init__(self, kafka: KafkaAccess, prefix: str, *, partitions: int, log_id: str) -> None:
         self.partitions = partitions
         self.log_id = log_id
-        self._brokers, self._topic = brokers, prefix + EVENTS
-        self._sender = Sender(brokers, prefix)
+        self._kafka, self._topic = kafka, prefix + EVENTS
+        self._sender = Sender(kafka, prefix)
         self._consumer: AIOKafkaConsumer | None = None
         self._starting, self._reading = asyncio.Lock(), asyncio.Lock()
         self._at: tuple[int, int] | None = None
         self._end = 0
 
     @classmethod
-    async def open(cls, brokers: str, prefix: str) -> Self:
+    async def open(cls, kafka: KafkaAccess, prefix: str) -> Self:
         """Connect to a log.
 
         Args:
-            brokers: addresses of Kafka, host:port and commas between.
+            kafka: where it is and how it is reached.
             prefix: begin of every topic's name.
 
         Raises:
             StoreUnavailableError: if Kafka can't be reached or has no such topic.
         """
-        topic = await identify_topic(brokers, prefix + EVENTS)
-        return cls(brokers, prefix, partitions=topic.partitions, log_id=topic.topic_id)
+        topic = await identify_topic(kafka, prefix + EVENTS)
+        return cls(kafka, prefix, partitions=topic.partitions, log_id=topic.topic_id)
 
     async def _reader(self) -> AIOKafkaConsumer:
         """Return the consumer, connected when it is first asked for: who only appends needs none."""
         async with self._starting:
             if self._consumer is None:
                 consumer = AIOKafkaConsumer(
-                    bootstrap_servers=self._brokers,
+                    **self._kafka.options,
                     enable_auto_commit=False,
                     auto_offset_reset="none",
                     fetch_max_wait_ms=_FETCH_WAIT_MS,
                     request_timeout_ms=REQUEST_TIMEOUT_MS,
                 )
                 try:
-                    await consumer.start()
+                    async with explained(self._kafka):
+                        await consumer.start()
                 except BaseException:
                     await consumer.stop()
                     raise
@@ -89,7 +91,7 @@ class KafkaLog:
                 return await self._read(TopicPartition(self._topic, partition), offset, most)
         except (KafkaError, TimeoutError) as error:
             self._at = None
-            raise _unreadable(self._brokers, self._topic, error) from error
+            raise _unreadable(self._kafka, self._topic, error) from error
 
     async def _read(self, place: TopicPartition, offset: int, most: int) -> list[Record | Unreadable]:
         if self._at != (place.partition, offset) or offset >= self._end:
@@ -136,7 +138,7 @@ class KafkaLog:
             consumer = await self._reader()
             first, end = await asyncio.gather(consumer.beginning_offsets(places), consumer.end_offsets(places))
         except KafkaError as error:
-            raise _unreadable(self._brokers, self._topic, error) from error
+            raise _unreadable(self._kafka, self._topic, error) from error
         return [(first[place], end[place]) for place in places]
 
     async def append(self, drafts: Sequence[tuple[int, Draft]]) -> None:
@@ -150,5 +152,5 @@ class KafkaLog:
         )
 
 
-def _unreadable(brokers: str, topic: str, error: BaseException) -> StoreUnavailableError:
-    return StoreUnavailableError(f"topic {topic} of Kafka at {brokers} can't be read: {error or type(error).__name__}")
+def _unreadable(kafka: KafkaAccess, topic: str, error: BaseException) -> StoreUnavailableError:
+    return StoreUnavailableError(f"topic {topic} of Kafka at {kafka} can't be read: {error or type(error).__name__}")

@@ -9,6 +9,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from collector.wire.kafka_access import KafkaAccess, explained
 from processors.adapters.kafka.sending import DELIVERY_SECONDS, REQUEST_TIMEOUT_MS
 from processors.adapters.kafka.tail import Entry, entries_of
 
@@ -25,8 +26,8 @@ class Past:
     that of a consumer at the end of a topic each would wait behind a fetch.
     """
 
-    def __init__(self, brokers: str, topic: str) -> None:
-        self._brokers, self._topic = brokers, topic
+    def __init__(self, kafka: KafkaAccess, topic: str) -> None:
+        self._kafka, self._topic = kafka, topic
         self._consumer: AIOKafkaConsumer | None = None
         self._starting, self._turn = asyncio.Lock(), asyncio.Lock()
         self._at: list[int] = []
@@ -90,7 +91,7 @@ class Past:
         async with self._starting:
             if self._consumer is None:
                 consumer = AIOKafkaConsumer(
-                    bootstrap_servers=self._brokers,
+                    **self._kafka.options,
                     enable_auto_commit=False,
                     auto_offset_reset="earliest",
                     fetch_max_wait_ms=_FETCH_WAIT_MS,
@@ -98,7 +99,8 @@ class Past:
                     request_timeout_ms=REQUEST_TIMEOUT_MS,
                 )
                 try:
-                    await consumer.start()
+                    async with explained(self._kafka):
+                        await consumer.start()
                 except BaseException:
                     await consumer.stop()
                     raise

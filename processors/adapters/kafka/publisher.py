@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from collector.wire.kafka_access import KafkaAccess
 from processors.adapters.kafka.sending import Sender
 from processors.adapters.kafka.stages import StagesWriter
 from processors.engine.outputs import Output
@@ -17,13 +18,13 @@ class KafkaPublisher:
     Order and failure are of each source partition alone. Readers of topic `stages` read committed records only.
 
     Args:
-        brokers: addresses of Kafka, host:port and commas between.
+        kafka: where it is and how it is reached.
         prefix: begin of every topic's name, of the transactional ids too.
     """
 
-    def __init__(self, brokers: str, prefix: str) -> None:
-        self._brokers, self._prefix = brokers, prefix
-        self._sender = Sender(brokers, prefix)
+    def __init__(self, kafka: KafkaAccess, prefix: str) -> None:
+        self._kafka, self._prefix = kafka, prefix
+        self._sender = Sender(kafka, prefix)
         self._stages: dict[int, StagesWriter] = {}
 
     async def begin(self, partition: int) -> None:
@@ -33,7 +34,7 @@ class KafkaPublisher:
             StoreUnavailableError: if Kafka can't be reached or does not answer in time.
         """
         await self.end(partition)
-        self._stages[partition] = await StagesWriter.begin(self._brokers, self._prefix, partition)
+        self._stages[partition] = await StagesWriter.begin(self._kafka, self._prefix, partition)
 
     async def end(self, partition: int) -> None:
         """Give a partition up; what waits for `flush` is still in the store's outbox."""

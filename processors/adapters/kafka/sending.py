@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 
+from collector.wire.kafka_access import KafkaAccess, explained
 from processors.engine.outputs import Output
 from processors.engine.ports import StoreUnavailableError
 
@@ -33,8 +34,8 @@ class Sender:
     aiokafka counts a batch that failed into the sequence, so that the broker refuses whatever comes after it.
     """
 
-    def __init__(self, brokers: str, prefix: str) -> None:
-        self._brokers, self._prefix = brokers, prefix
+    def __init__(self, kafka: KafkaAccess, prefix: str) -> None:
+        self._kafka, self._prefix = kafka, prefix
         self._starting = asyncio.Lock()
         self._current: _Shared | None = None
 
@@ -71,17 +72,17 @@ class Sender:
         try:
             async with self._starting:
                 if self._current is None:
-                    self._current = _Shared(await start_producer(self._brokers))
+                    self._current = _Shared(await start_producer(self._kafka))
                 shared = self._current
         except (KafkaError, TimeoutError) as error:
-            raise unavailable(self._brokers, error) from error
+            raise unavailable(self._kafka, error) from error
         shared.users += 1
         try:
             yield shared.producer
         except (KafkaError, TimeoutError) as error:
             if self._current is shared:
                 self._current = None
-            raise unavailable(self._brokers, error) from error
+            raise unavailable(self._kafka, error) from error
         finally:
             shared.users -= 1
             if self._current is not shared and not shared.users:
@@ -96,13 +97,13 @@ class _Shared:
     users: int = 0
 
 
-def unavailable(brokers: str, error: BaseException) -> StoreUnavailableError:
+def unavailable(kafka: KafkaAccess, error: BaseException) -> StoreUnavailableError:
     """Return the error that says what happened, for whoever has to try again."""
     reason = str(error) or ("no acknowledgement in time" if isinstance(error, TimeoutError) else type(error).__name__)
-    return StoreUnavailableError(f"Kafka at {brokers} has not taken what was sent, it will be sent again: {reason}")
+    return StoreUnavailableError(f"Kafka at {kafka} has not taken what was sent, it will be sent again: {reason}")
 
 
-async def start_producer(brokers: str, **options: Any) -> AIOKafkaProducer:  # noqa: ANN401 - aiokafka ships no types
+async def start_producer(kafka: KafkaAccess, **options: Any) -> AIOKafkaProducer:  # noqa: ANN401 - aiokafka ships no types
     """Return a connected idempotent producer.
 
     Raises:
@@ -110,7 +111,7 @@ async def start_producer(brokers: str, **options: Any) -> AIOKafkaProducer:  # n
         TimeoutError: if that is not known within `DELIVERY_SECONDS`.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=brokers,
+        **kafka.options,
         enable_idempotence=True,
         acks="all",
         max_batch_size=BATCH_BYTES,
@@ -119,7 +120,8 @@ async def start_producer(brokers: str, **options: Any) -> AIOKafkaProducer:  # n
     )
     try:
         async with asyncio.timeout(DELIVERY_SECONDS):
-            await producer.start()
+            async with explained(kafka):
+                await producer.start()
     except BaseException:
         await discard(producer)
         raise

@@ -15,6 +15,7 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 
+from collector.wire.kafka_access import KafkaAccess
 from processors.adapters.kafka.sending import DELIVERY_SECONDS, discard, send_in_order, start_producer, unavailable
 from processors.engine.outputs import Output
 from processors.engine.ports import FencedError
@@ -34,15 +35,15 @@ _LOST: Final = (
 class StagesWriter:
     """The transactional producer of a source partition, and what waits to be written by it: the latest of each key."""
 
-    def __init__(self, brokers: str, prefix: str, partition: int, producer: AIOKafkaProducer) -> None:
-        self._brokers, self._topic, self._partition = brokers, prefix + STAGES, partition
+    def __init__(self, kafka: KafkaAccess, prefix: str, partition: int, producer: AIOKafkaProducer) -> None:
+        self._kafka, self._topic, self._partition = kafka, prefix + STAGES, partition
         self._producer: AIOKafkaProducer | None = producer
         self._waiting: dict[bytes | None, Output] = {}
         self._bytes = 0
         self._flushing = asyncio.Lock()
 
     @classmethod
-    async def begin(cls, brokers: str, prefix: str, partition: int) -> Self:
+    async def begin(cls, kafka: KafkaAccess, prefix: str, partition: int) -> Self:
         """Become the only one who writes for a source partition; a transaction of the owner before is aborted.
 
         Raises:
@@ -50,13 +51,13 @@ class StagesWriter:
         """
         try:
             producer = await start_producer(
-                brokers,
+                kafka,
                 transactional_id=f"{prefix}{STAGES}-{partition}",
                 transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             )
         except (KafkaError, TimeoutError) as error:
-            raise unavailable(brokers, error) from error
-        return cls(brokers, prefix, partition, producer)
+            raise unavailable(kafka, error) from error
+        return cls(kafka, prefix, partition, producer)
 
     def keep(self, output: Output) -> None:
         """Keep an output for `flush`, in place of an earlier one of the same key."""
@@ -98,7 +99,7 @@ class StagesWriter:
             raise FencedError(msg) from error
         except (KafkaError, TimeoutError) as error:
             await self.close()
-            raise unavailable(self._brokers, error) from error
+            raise unavailable(self._kafka, error) from error
         except BaseException:  # cancelled: nobody will repeat it by this writer
             await self.close()
             raise

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from collector.wire.kafka_access import KafkaAccess, explained
 from processors.adapters.kafka.sending import REQUEST_TIMEOUT_MS
 from processors.adapters.kafka.topic_ids import identify_topic
 from processors.engine.ports import StoreUnavailableError
@@ -54,22 +55,23 @@ class Tail:
         self._following: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, brokers: str, topic: str) -> Self:
+    async def start(cls, kafka: KafkaAccess, topic: str) -> Self:
         """Take in the latest changes, oldest first, and follow what comes.
 
         Raises:
             StoreUnavailableError: if there is no such topic.
             KafkaError: if Kafka can't be read.
         """
-        identity = await identify_topic(brokers, topic)
+        identity = await identify_topic(kafka, topic)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=brokers,
+            **kafka.options,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         try:
-            await consumer.start()
+            async with explained(kafka):
+                await consumer.start()
             places = [TopicPartition(topic, partition) for partition in range(identity.partitions)]
             first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
             each = MOST_CHANGES // len(places) + 1

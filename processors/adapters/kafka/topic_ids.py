@@ -26,6 +26,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from collector.wire.kafka_access import KafkaAccess, explained
 from processors.engine.ports import StoreUnavailableError
 
 _NO_ID: Final = bytes(16)
@@ -122,33 +123,34 @@ class TopicIdentity:
     partitions: int
 
 
-async def identify_topic(brokers: str, topic: str) -> TopicIdentity:
+async def identify_topic(kafka: KafkaAccess, topic: str) -> TopicIdentity:
     """Return which topic bears a name.
 
     Args:
-        brokers: addresses of Kafka, host:port and commas between.
+        kafka: where it is and how it is reached.
         topic: the topic's full name.
 
     Raises:
         StoreUnavailableError: if Kafka can't be reached, is older than 3.1, or has no topic of that name.
     """
-    client = AIOKafkaClient(bootstrap_servers=brokers, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    client = AIOKafkaClient(**kafka.options, request_timeout_ms=_REQUEST_TIMEOUT_MS)
     try:
-        await client.bootstrap()
+        async with explained(kafka):
+            await client.bootstrap()
         answer: Any = await client.send(client.get_random_node(), _MetadataRequest(topic))
     except (KafkaError, NotImplementedError, TimeoutError) as error:
         msg = (
-            f"Kafka at {brokers} does not answer ({type(error).__name__}): nothing can be read or written there. See "
-            "whether its brokers run, and whether kafka.brokers names them"
+            f"Kafka at {kafka} does not answer ({error or type(error).__name__}): nothing can be read or written. "
+            "See whether its brokers run, and whether kafka.brokers names them"
         )
         raise StoreUnavailableError(msg) from error
     finally:
         await client.close()
     ((code, _, topic_id, _, partitions, *_),) = answer.topics
     if code == _UNKNOWN_TOPIC:
-        msg = f"Kafka at {brokers} has no topic {topic}: `phasewatch topics` creates it"
+        msg = f"Kafka at {kafka} has no topic {topic}: `phasewatch topics` creates it"
         raise StoreUnavailableError(msg)
     if code:
-        msg = f"Kafka at {brokers} does not tell about topic {topic}: {for_code(code).__name__}"
+        msg = f"Kafka at {kafka} does not tell about topic {topic}: {for_code(code).__name__}"
         raise StoreUnavailableError(msg)
     return TopicIdentity(base64.urlsafe_b64encode(topic_id).decode().rstrip("="), len(partitions))

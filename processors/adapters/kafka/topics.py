@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
+from collector.wire.kafka_access import KafkaAccess, explained
 from collector.wire.log_file import EVENTS, REJECTED
 from processors.engine.outputs import SET_ASIDE
 from processors.engine.ports import StoreUnavailableError
@@ -143,13 +144,14 @@ class TopicAdmin:
         RefusedError: from every method, if it answers and refuses.
     """
 
-    def __init__(self, brokers: str) -> None:
-        self._brokers = brokers
-        self._client = AIOKafkaAdminClient(bootstrap_servers=brokers, request_timeout_ms=REQUEST_TIMEOUT_MS)
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._kafka = kafka
+        self._client = AIOKafkaAdminClient(**kafka.options, request_timeout_ms=REQUEST_TIMEOUT_MS)
 
     async def __aenter__(self) -> Self:
         try:
-            await self._client.start()
+            async with explained(self._kafka):
+                await self._client.start()
         except (KafkaError, OSError, TimeoutError) as error:
             await self._client.close()
             raise self._away(error) from error
@@ -162,7 +164,7 @@ class TopicAdmin:
 
     def _away(self, error: Exception) -> StoreUnavailableError:
         return StoreUnavailableError(
-            f"Kafka at {self._brokers} does not answer ({error}), so nothing can be said or changed; see whether its "
+            f"Kafka at {self._kafka} does not answer ({error}), so nothing can be said or changed; see whether its "
             "brokers run, and whether kafka.brokers names them"
         )
 

@@ -29,6 +29,15 @@ _BY_CODE: Final = {
 _BY_TEXT: Final = {
     "user executing the script": _BY_CODE["NOPERM"],  # Redis 7.0
     "DB index is out of range": "it has no database of this number: check the number at the end of redis.url",
+    "certificate has expired": "its certificate has expired: renew it there",
+    "certificate is not valid for": "its certificate is for other names: name it in redis.url (Sentinels: in "
+    "redis.sentinels, and the addresses that they tell of) as its certificate does",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate comes from no authority that this side knows: let redis.ca_file name "
+    "the one that signed it",
+    "Connection reset by peer": "it ends the connection. See whether that port asks for TLS (rediss://) and a "
+    "certificate of ours (redis.certificate_file), and whether it runs; workers go on by themselves",
+    "Timeout connecting to server": "it can't be reached in time. Check that it runs, redis.url, and whether that port "
+    "is for TLS (rediss://); workers go on by themselves",
     "unknown command 'SENTINEL'": "redis.sentinels names something that is no Sentinel: name the Sentinels' ports, "
     "or leave it empty and let redis.url name the Redis",
 }
@@ -57,6 +66,11 @@ def unavailable(error: RedisError, address: str) -> StoreUnavailableError:
 
 
 def _meaning(error: RedisError) -> str:
+    if isinstance(error, MasterNotFoundError) and ":ConnectionError" in str(error):
+        return (
+            "not every Sentinel could be asked, and none of the others knows a master: check redis.sentinels, and with "
+            "TLS (rediss:// in redis.url) redis.ca_file and their certificates' names"
+        )
     if isinstance(error, MasterNotFoundError):
         return "no Sentinel knows a master under this name: check redis.sentinels and redis.sentinel_service"
     for said, meaning in _BY_TEXT.items():

@@ -7,7 +7,9 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from itertools import chain, count
+from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
@@ -60,6 +62,28 @@ _encoder = msgspec.msgpack.Encoder()
 _output_decoder = msgspec.msgpack.Decoder(_Wire)
 
 
+@dataclass(frozen=True, slots=True)
+class RedisTls:
+    """Whom to trust, and this side's certificate."""
+
+    ca_file: Path | None = None
+    """Authorities beside those of the system."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    check_hostname: bool = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of redis-py."""
+        files = {
+            "ssl_ca_certs": self.ca_file,
+            "ssl_certfile": self.certificate_file,
+            "ssl_keyfile": self.key_file,
+        }
+        given = {name: str(file) for name, file in files.items() if file is not None}
+        return {"ssl_check_hostname": self.check_hostname, **given}
+
+
 class RedisStore:
     """States, due lists, positions and outboxes of all partitions in one Redis database; `open` makes one."""
 
@@ -80,6 +104,7 @@ class RedisStore:
         password: str = "",
         sentinels: Sequence[str] = (),
         sentinel_service: str = "phasewatch",
+        tls: RedisTls | None = None,
         prefix: str = "phasewatch",
     ) -> RedisStore:
         """Return a store that connects when it is first used; `close` it at the end.
@@ -90,6 +115,7 @@ class RedisStore:
             password: of that user; empty for none.
             sentinels: addresses of Sentinels, host:port; they are asked where the Redis is.
             sentinel_service: the name under which they know it.
+            tls: of rediss://, for the Sentinels too.
             prefix: begin of every key.
         """
         limits: dict[str, Any] = {
@@ -100,18 +126,20 @@ class RedisStore:
             "protocol": 2,
         }
         login: dict[str, Any] = {"username": username or None, "password": password or None}
-        pool = ConnectionPool.from_url(url, **limits, **login)
+        secure: dict[str, Any] = (tls or RedisTls()).options if url.startswith("rediss:") else {}
+        pool = ConnectionPool.from_url(url, **limits, **login, **secure)
         settings = pool.connection_kwargs
         if not sentinels:
             address = f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}, db {settings.get('db', 0)}"
             return cls(Redis.from_pool(pool), prefix, address)
         places = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in sentinels)]
-        tls: dict[str, Any] = {"ssl": True} if url.startswith("rediss:") else {}
+        if secure:
+            secure["ssl"] = True
         asked = Sentinel(  # type: ignore[no-untyped-call] # redis-py has no type for it
-            places, sentinel_kwargs=limits | tls
+            places, sentinel_kwargs=limits | secure
         )
         database = settings.get("db", 0)
-        client = asked.master_for(sentinel_service, db=database, **limits, **login, **tls)
+        client = asked.master_for(sentinel_service, db=database, **limits, **login, **secure)
         address = f"{sentinel_service} at Sentinels {', '.join(sentinels)}, db {database}"
         return cls(client, prefix, address, asked.sentinels)
 
