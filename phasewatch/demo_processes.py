@@ -28,7 +28,7 @@ from phasewatch.settings import ENV_PREFIX, SECTION_DELIMITER, Settings
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.1
-_ADMIN_PORTS: Final = {"collector": 8610, "worker": 8620}
+_ADMIN_PORTS: Final = {"collector": 8610, "worker": 8620, "console": 8640}
 """Where they are free; any other will do."""
 
 
@@ -79,13 +79,13 @@ class Processes:
         ports = {name: _free_port(admin, port) for name, port in _ADMIN_PORTS.items()}
         self.addresses.admin = f"http://{admin}:{ports['collector']}"
         ready = {  # in this order they start; they stop the other way round
-            "console": f"{self.addresses.console}/api/stages",
+            "console": f"http://{admin}:{ports['console']}/readyz",
             "worker": f"http://{admin}:{ports['worker']}/readyz",
             "collector": f"{self.addresses.admin}/readyz",
         }
         for name in ready:
-            port = ("--admin-port", str(ports[name])) if name in ports else ()
-            process = subprocess.Popen([sys.executable, "-m", "phasewatch", name, *port], env=environment)  # noqa: S603 - our own command
+            command = [sys.executable, "-m", "phasewatch", name, "--admin-port", str(ports[name])]
+            process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own command
             self._started[name] = process
             self._stack.callback(_end, process)
         deadline = time.monotonic() + _START_SECONDS

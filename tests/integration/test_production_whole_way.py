@@ -414,7 +414,7 @@ def test_the_demo_runs_over_kafka_and_redis(deployment: Deployment, tmp_path: Pa
     }
     twin, file = as_file(deployment, tmp_path)
     for run_number in (1, 2):
-        with taken(8610), taken(8620):
+        with taken(8610), taken(8620), taken(8640):
             done = twin.run("demo", "--settings", file, "--people", "60", "--seconds", "8", seconds=200)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
