@@ -23,7 +23,6 @@ from console.settings import ConsoleSettings
 from processors.engine.query import ChangeReader, Query
 from processors.wire import StageChange
 
-
 SECURITY_SCHEMES: Final[dict[str, Any]] = {
     "token": {"type": "http", "scheme": "bearer", "description": "A token of console.api_tokens, for programs."},
     "session": {

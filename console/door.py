@@ -5,10 +5,10 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 from prometheus_client import CollectorRegistry
+from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -104,12 +104,4 @@ class Door:
 
 def _cookie(scope: Scope, name: str) -> str:
     """Return a cookie's value; empty where there is none."""
-    for header, value in scope["headers"]:
-        if header == b"cookie":
-            try:
-                cookies = SimpleCookie(value.decode("latin-1"))
-            except CookieError:
-                continue
-            if name in cookies:
-                return cookies[name].value
-    return ""
+    return HTTPConnection(scope).cookies.get(name, "")

@@ -36,6 +36,8 @@ USER_REFILL_SECONDS: Final = 30.0
 """A name has 10 tries, then one in 30 s from wherever: 2,900 a day, nothing beside what 12 characters can be."""
 MOST_ADDRESSES: Final = 10_000
 MOST_UNKNOWN_NAMES: Final = 10_000
+NAME_CHARACTERS: Final = 64
+"""As many as a user's name can have: more of what is typed are not remembered."""
 MOST_WAITING: Final = 10
 """Tries that wait for the one that is hashed: 3 s; more are refused as throttled."""
 _FORM_COOKIE: Final = "-form"
@@ -95,15 +97,15 @@ class Login:
         if not expected or not hmac.compare_digest(expected.encode(), sent.get("form", "").encode()):
             return self._answer(request, HTTPStatus.FORBIDDEN, _STALE)
         name, password = sent.get("name", ""), sent.get("password", "")
-        names = self._known if name in self._hashes else self._unknown
-        wait = max(self._addresses.wait_seconds(visit.address), names.wait_seconds(name))
+        names, key = self._known if name in self._hashes else self._unknown, name[:NAME_CHARACTERS]
+        wait = max(self._addresses.wait_seconds(visit.address), names.wait_seconds(key))
         if wait or self._waiting >= MOST_WAITING:
             self._attempts.labels("throttled").inc()
             answer = self._answer(request, HTTPStatus.TOO_MANY_REQUESTS, _TOO_OFTEN.format(ceil(wait) or 5))
             answer.headers["Retry-After"] = str(ceil(wait) or 5)
             return answer
         self._addresses.take(visit.address)
-        names.take(name)
+        names.take(key)
         if not await self._is_right(name, password):
             self._attempts.labels("wrong").inc()
             # What is typed for a name may be a password: only a user's name is logged.
@@ -111,7 +113,7 @@ class Login:
             _logger.warning("console_login_wrong", user=shown, address=visit.address)
             return self._answer(request, HTTPStatus.FORBIDDEN, _WRONG)
         self._addresses.give_back(visit.address)
-        names.give_back(name)
+        names.give_back(key)
         return self._enter(visit, name)
 
     async def log_out(self, request: Request) -> Response:

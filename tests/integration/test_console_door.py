@@ -7,6 +7,7 @@ import logging
 import re
 import ssl
 import subprocess
+import tomllib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from console import sessions
 from console.app import end_streams, make_console_app
 from console.door import OPEN_PATHS
 from console.login import TRIES, USER_REFILL_SECONDS
-from phasewatch.console_door import serve_console
+from deploy.local.services import ROOT
+from phasewatch.console_door import door_fault, serve_console
 from phasewatch.errors import UsageError
 from phasewatch.serving import Servers
 from phasewatch.settings import Console
+from tests.integration.embedded_process import free_ports, phasewatch
 from tests.unit.console.door import NAME, PASSWORD, TOKEN, TOKENS, USERS, Clock, form_token, log_in
 from tests.unit.console.shop import Shop
 
@@ -443,3 +446,143 @@ async def test_a_certificate_that_cannot_be_used_is_said(house: House, tmp_path:
             (tmp_path / "c.pem").write_text(text)
         with pytest.raises(UsageError, match=r"TLS needs a certificate.*c\.pem"):
             await house.open(users=USERS, tls_certificate=tmp_path / "c.pem", tls_key=tmp_path / "k.pem")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "console.users"),
+        ({"users": USERS}, "console.tls_certificate"),
+        ({"users": USERS, "hosts": ["stats.example"]}, "console.proxies"),
+    ],
+)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "stats.example", ""])
+def test_off_loopback_it_needs_users_and_tls(host: str, settings: dict[str, Any], said: str) -> None:
+    fault = door_fault(Console.model_validate({"host": host} | settings))
+    assert fault is not None
+    assert said in fault
+    assert "docs/console.md" in fault
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"host": "127.0.0.1"},
+        {"host": "localhost"},
+        {"host": "::1", "users": USERS},
+        {"host": "0.0.0.0", "users": USERS, "proxies": ["10.0.0.2"]},
+        {"host": "0.0.0.0", "users": USERS, "tls_certificate": "c.pem", "tls_key": "k.pem"},
+        {"host": "0.0.0.0", "users": USERS, "allow_plain_http": True},
+    ],
+)
+def test_with_what_it_needs_it_may_listen_anywhere(settings: dict[str, Any]) -> None:
+    assert door_fault(Console.model_validate(settings)) is None
+
+
+def test_nothing_starts_that_would_be_open_to_others(tmp_path: Path) -> None:
+    (tmp_path / "phasewatch.toml").write_text(
+        "[console]\nhost = '0.0.0.0'\n[[collector.keys]]\nname = 'a'\nkey = 'k'\n"
+    )
+    done = phasewatch("up", "--port", "0", "--console-port", "0", "--admin-port", "0", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("phasewatch: console.host is 0.0.0.0, where others reach it")
+    assert done.stderr.count("\n") == 1
+
+
+def from_the_page(language: str) -> list[str]:
+    """Return the blocks of docs/console.md in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/console.md").read_text("utf-8"), re.DOTALL)
+
+
+class Nginx:
+    """An nginx with one server of docs/console.md, on this machine."""
+
+    def __init__(self, program: Path, directory: Path, server: str) -> None:
+        names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "".join(f"{name}_temp_path {directory};" for name in names)
+        file = directory / "nginx.conf"
+        head = f"daemon off; pid {directory}/pid; error_log {directory}/error.log; events {{}}"
+        file.write_text(f"{head} http {{ access_log off; {temporary} {server} }}", encoding="utf-8")
+        self._process = subprocess.Popen([program, "-p", str(directory), "-c", str(file)], stderr=subprocess.DEVNULL)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE_SECONDS)
+
+
+@pytest.mark.services
+async def test_the_page_s_nginx_and_settings_work_together(
+    house: House, certificate: tuple[Path, Path], tmp_path: Path, require_program: Callable[[str], Path]
+) -> None:
+    settings = tomllib.loads(next(one for one in from_the_page("toml") if "proxies" in one))["console"]
+    assert settings.keys() == {"host", "hosts", "proxies", "users"}
+    settings |= {"host": "127.0.0.1", "proxies": ["127.0.0.1"], "users": USERS}
+    await house.open(**settings)
+    console = house.address.removeprefix("http://")
+    (public,) = free_ports(1)
+    (server,) = from_the_page("nginx")
+    for written, here in (
+        ("443", f"127.0.0.1:{public}"),
+        ("/etc/nginx/stats.example.pem", str(certificate[0])),
+        ("/etc/nginx/stats.example.key", str(certificate[1])),
+        ("10.0.0.5:8601", console),
+    ):
+        assert written in server
+        server = server.replace(written, here)
+    nginx = Nginx(require_program("nginx"), tmp_path, server)
+    try:
+        house.address = f"https://127.0.0.1:{public}"
+        trusted = ssl.create_default_context(cafile=str(certificate[0]))
+        browser = house.client(verify=trusted, host="stats.example", origin="https://stats.example")
+        await until_it_answers(browser)
+        answer = await log_in(browser)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert "__Host-phasewatch" in browser.cookies
+        async with browser.stream("GET", "/api/changes/stream") as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines) == "retry: 1000"
+            await house.shop.decide("u:1")
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert [line async for line in first_event(lines)]
+        assert (await house.client(verify=trusted, host="evil.example").get("/login")).status_code == 421
+        faked = house.client(verify=trusted, host="stats.example", x_forwarded_for="127.0.0.1")
+        assert (await faked.get("/api/stages")).status_code == 401
+    finally:
+        nginx.close()
+
+
+async def first_event(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    async for line in lines:
+        if line == "event: change":
+            yield line
+            return
+
+
+async def until_it_answers(client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                await client.get("/login")
+            except httpx.TransportError:
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+
+@pytest.mark.services
+async def test_an_nginx_before_a_console_without_users_lets_nobody_in(
+    house: House, tmp_path: Path, require_program: Callable[[str], Path]
+) -> None:
+    """The shortest that can be written: it sends the upstream's name as Host, and no header of its own."""
+    await house.open()
+    (public,) = free_ports(1)
+    server = f"server {{ listen 127.0.0.1:{public}; location / {{ proxy_pass {house.address}; }} }}"
+    nginx = Nginx(require_program("nginx"), tmp_path, server)
+    try:
+        house.address = f"http://127.0.0.1:{public}"
+        browser = house.client()
+        await until_it_answers(browser)
+        answer = await browser.get("/")
+        assert (answer.status_code, answer.json()["code"]) == (403, "through_proxy")
+    finally:
+        nginx.close()
