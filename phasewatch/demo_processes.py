@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final, Self
 
 from pydantic import SecretStr
@@ -45,7 +46,7 @@ class Processes:
         collector, console_at, admin = settings.collector, settings.console, settings.admin
         self.addresses = Addresses(
             f"http://{collector.host}:{collector.port}",
-            f"http://{console_at.host}:{console_at.port}",
+            f"http{'s' if console_at.tls_certificate else ''}://{console_at.host}:{console_at.port}",
             f"http://{admin.host}:{_ADMIN_PORTS['collector']}",
         )
 
@@ -162,7 +163,7 @@ def _as_environment(settings: Settings) -> dict[str, str]:
     for section, values in settings.model_dump().items():
         for key, value in values.items():
             if value is not None:
-                text = value if isinstance(value, str) else json.dumps(value, default=_plain)
+                text = str(value) if isinstance(value, str | Path) else json.dumps(value, default=_plain)
                 found[f"{ENV_PREFIX}{section}{SECTION_DELIMITER}{key}".upper()] = (
                     _plain(value) if isinstance(value, SecretStr) else text
                 )
