@@ -13,6 +13,7 @@ import msgspec
 from collector.answer import JSON, Answer, refusal
 from collector.debug import DebugLog, Wanted
 from collector.errors import NotAllowedError, RequestError, UnknownPathError, UnreadableRequestError, WrongMethodError
+from collector.forwarding import is_forwarded
 
 LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 METHODS: Final = {"/debug": "GET", "/debug/requests": "GET", "/debug/reset": "POST"}
@@ -61,6 +62,9 @@ def _check(method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
         raise NotAllowedError(msg)
     if headers.get(b"sec-fetch-site", b"same-origin") in {b"cross-site", b"same-site"}:
         msg = "/debug is not for other pages"
+        raise NotAllowedError(msg)
+    if is_forwarded(headers):  # a proxy on this machine, and so whoever reaches that
+        msg = "/debug is for this machine alone, and this came through a proxy"
         raise NotAllowedError(msg)
 
 

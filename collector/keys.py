@@ -10,23 +10,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from collector.errors import NotAllowedError, WrongKeyError
+from collector.forwarding import is_forwarded
 from collector.settings import WriteKey
-
-FORWARDING_HEADERS: Final = (
-    b"forwarded",
-    b"via",
-    b"x-real-ip",
-    b"x-client-ip",
-    b"x-cluster-client-ip",
-    b"x-original-forwarded-for",
-    b"x-envoy-external-address",
-    b"true-client-ip",
-    b"cf-connecting-ip",
-    b"fastly-client-ip",
-)
-FORWARDING_PREFIX: Final = b"x-forwarded-"
-"""What proxies add (RFC 7239, RFC 9110 section 7.6.3, and the usual ones): the caller is not on this machine."""
-
 
 KEY_PARAMETERS: Final = (b"key", b"writeKey", b"token")
 """Where a key may stand in a URL: ours, which wins, Segment's and RudderStack's, Sensors'."""
@@ -108,7 +93,7 @@ def check_caller(key: WriteKey, headers: Mapping[bytes, bytes], origin: str | No
     if origin is not None and key.origins and origin not in key.origins:
         msg = f"origin {origin} is not among the origins of key {key.name}"
         raise NotAllowedError(msg)
-    if key.demo and any(name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIX) for name in headers):
+    if key.demo and is_forwarded(headers):
         msg = f"key {key.name} is for this machine only and came through a proxy; configure keys of your own"
         raise NotAllowedError(msg)
 

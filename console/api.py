@@ -43,6 +43,13 @@ CHANGES_SCHEMA: Final[dict[str, Any]] = {
 }
 STREAM_EXAMPLE: Final = 'id: 1240\nevent: change\ndata: {"schema":1,"id":"5-1234.0/7", ...}\n\n'
 
+DOOR: Final[dict[int | str, dict[str, Any]]] = {
+    401: {"model": Error, "description": "Nobody is logged in, and no token of a program was sent."},
+    403: {"model": Error, "description": "It came through an unknown proxy, without TLS, or from another site's page."},
+    421: {"model": Error, "description": "It asks for a host name that is not in console.hosts."},
+}
+"""What is answered before a route is asked (console/door.py)."""
+
 Answer = TypeVar("Answer")
 
 
@@ -115,7 +122,9 @@ async def _first_of(ask: Callable[[str], Awaitable[Answer | None]], person: str)
 
 def make_router(api: Api) -> APIRouter:
     """Return the API's routes."""
-    router = APIRouter(prefix="/api", responses={"default": {"model": Error, "description": "What went wrong."}})
+    router = APIRouter(
+        prefix="/api", responses={"default": {"model": Error, "description": "What went wrong."}, **DOOR}
+    )
     changes: Any = {200: {"content": {"application/json": {"schema": CHANGES_SCHEMA}}}}
     stream: Any = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}}}}
     # Ids may hold slashes; hence the longer path first.

@@ -33,6 +33,30 @@ class StoppingError(Exception):
     """The console is about to stop."""
 
 
+class DoorError(Exception):
+    """A request is refused before it reaches what it asks for."""
+
+
+class UnknownHostError(DoorError):
+    """It asks for a name that is not the console's."""
+
+
+class ThroughProxyError(DoorError):
+    """It came through a proxy that the settings do not know, or that changed what it asks for."""
+
+
+class WithoutTlsError(DoorError):
+    """It came readably over a network."""
+
+
+class CrossSiteError(DoorError):
+    """Another site's page made a browser send it."""
+
+
+class LoginNeededError(DoorError):
+    """It comes from nobody who is logged in, and with no token of a program."""
+
+
 STATUS: Final[dict[type[Exception], tuple[HTTPStatus, str, str]]] = {
     UnknownPersonError: (HTTPStatus.NOT_FOUND, "unknown_person", "Nothing is known about this person."),
     BadParameterError: (HTTPStatus.BAD_REQUEST, "bad_parameter", "A parameter makes no sense."),
@@ -43,6 +67,11 @@ STATUS: Final[dict[type[Exception], tuple[HTTPStatus, str, str]]] = {
         "store_away",
         "The state store or the log can't be read right now.",
     ),
+    UnknownHostError: (HTTPStatus.MISDIRECTED_REQUEST, "unknown_host", "The console does not have this name."),
+    ThroughProxyError: (HTTPStatus.FORBIDDEN, "through_proxy", "The console does not know the proxy before it."),
+    WithoutTlsError: (HTTPStatus.FORBIDDEN, "without_tls", "The console is reached by https alone."),
+    CrossSiteError: (HTTPStatus.FORBIDDEN, "cross_site", "Other sites' pages may not ask for this."),
+    LoginNeededError: (HTTPStatus.UNAUTHORIZED, "login_needed", "Log in first, or send a token of console.api_tokens."),
 }
 """The one table from error class to (status, code, message)."""
 
@@ -58,6 +87,8 @@ def error_answer(status: HTTPStatus, code: str, message: str, detail: str = "") 
     headers = dict(HEADERS)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="phasewatch"'
     body = Error(error=status.phrase, code=code, message=message, detail=detail)
     return JSONResponse(body.model_dump(), status, headers)
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from console.changes import Change, Stream
+from console.door import VISIT, Visit
 
 RETRY_MS: Final = 1000
 """After how long an EventSource connects again."""
@@ -22,7 +23,7 @@ _HEARTBEAT: Final = b": heartbeat\n\n"
 
 
 class EventStream(Response):
-    """The response that sends a stream's changes until the reader goes, is stuck, or the console stops."""
+    """The response that sends a stream's changes until the reader goes, is stuck, is logged out, or all stops."""
 
     media_type = "text/event-stream"
 
@@ -32,10 +33,13 @@ class EventStream(Response):
         self.init_headers(headers)
         self._stream = stream
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the signature of ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the stream and give its place up in the end."""
         sending, gone = asyncio.create_task(self._send_all(send)), asyncio.create_task(_disconnect(receive))
         tasks = [sending, gone, asyncio.create_task(self._stream.ended.wait())]
+        visit: Visit | None = scope.get("state", {}).get(VISIT)
+        if visit is not None and visit.session is not None:
+            tasks.append(asyncio.create_task(visit.sessions.wait_over(visit.session)))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

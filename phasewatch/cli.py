@@ -237,15 +237,48 @@ def console(
     port: Annotated[
         int | None, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Default: 8601 (console.port).")
     ] = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(
+            "--admin-port", metavar="PORT", min=0, max=65535, help="For metrics and readiness. Default: 8640."
+        ),
+    ] = None,
 ) -> None:
     """Serve the query API and the live page over Kafka and Redis; start it as often as needed.
 
-    It asks for no password: keep it on loopback, or behind a proxy that does.
+    On loopback nobody is asked who he is; elsewhere people log in (console.users), by TLS.
     """
-    settings = _settings(settings_file, console_port=port)
+    settings = _settings(settings_file, console_port=port, admin_port=admin_port)
     from phasewatch.console_process import run_console  # noqa: PLC0415 - see the module's docstring
 
     raise typer.Exit(run_console(settings))
+
+
+@app.command("console-password")
+def console_password(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who is to log in with it.")],
+    *,
+    generate: Annotated[
+        bool, typer.Option("--generate", help="Make a password up and print it, too, instead of asking for one.")
+    ] = False,
+) -> None:
+    """Ask for a password and print the user of it for the settings; the password itself is kept nowhere.
+
+    Read from standard input where that is no terminal.
+    """
+    from phasewatch.commands.console_access import run_console_password  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_console_password(name, generate=generate))
+
+
+@app.command("console-token")
+def console_token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which program is to use it.")],
+) -> None:
+    """Make a token with which a program asks the console's API, and print what the settings need of it."""
+    from phasewatch.commands.console_access import run_console_token  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_console_token(name))
 
 
 @app.command()

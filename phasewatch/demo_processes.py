@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final, Self
 
 from pydantic import SecretStr
@@ -28,7 +29,7 @@ from phasewatch.settings import ENV_PREFIX, SECTION_DELIMITER, Settings
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.1
-_ADMIN_PORTS: Final = {"collector": 8610, "worker": 8620}
+_ADMIN_PORTS: Final = {"collector": 8610, "worker": 8620, "console": 8640}
 """Where they are free; any other will do."""
 
 
@@ -45,7 +46,7 @@ class Processes:
         collector, console_at, admin = settings.collector, settings.console, settings.admin
         self.addresses = Addresses(
             f"http://{collector.host}:{collector.port}",
-            f"http://{console_at.host}:{console_at.port}",
+            f"http{'s' if console_at.tls_certificate else ''}://{console_at.host}:{console_at.port}",
             f"http://{admin.host}:{_ADMIN_PORTS['collector']}",
         )
 
@@ -79,13 +80,13 @@ class Processes:
         ports = {name: _free_port(admin, port) for name, port in _ADMIN_PORTS.items()}
         self.addresses.admin = f"http://{admin}:{ports['collector']}"
         ready = {  # in this order they start; they stop the other way round
-            "console": f"{self.addresses.console}/api/stages",
+            "console": f"http://{admin}:{ports['console']}/readyz",
             "worker": f"http://{admin}:{ports['worker']}/readyz",
             "collector": f"{self.addresses.admin}/readyz",
         }
         for name in ready:
-            port = ("--admin-port", str(ports[name])) if name in ports else ()
-            process = subprocess.Popen([sys.executable, "-m", "phasewatch", name, *port], env=environment)  # noqa: S603 - our own command
+            command = [sys.executable, "-m", "phasewatch", name, "--admin-port", str(ports[name])]
+            process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own command
             self._started[name] = process
             self._stack.callback(_end, process)
         deadline = time.monotonic() + _START_SECONDS
@@ -162,7 +163,7 @@ def _as_environment(settings: Settings) -> dict[str, str]:
     for section, values in settings.model_dump().items():
         for key, value in values.items():
             if value is not None:
-                text = value if isinstance(value, str) else json.dumps(value, default=_plain)
+                text = str(value) if isinstance(value, str | Path) else json.dumps(value, default=_plain)
                 found[f"{ENV_PREFIX}{section}{SECTION_DELIMITER}{key}".upper()] = (
                     _plain(value) if isinstance(value, SecretStr) else text
                 )

@@ -23,6 +23,7 @@ from collector.sinks.sqlite import SqliteSink
 from collector.wire.block import decode_events
 from collector.wire.event import known_as, person_key
 from console.app import end_streams, make_console_app
+from phasewatch.console_door import require_door, serve_console
 from phasewatch.data_dir import log_file, now_ms, open_log, open_store, worker_lock
 from phasewatch.embedded_worker import (
     EmbeddedWorker,
@@ -69,9 +70,10 @@ class Embedded:
         """Start: the worker, the definitions of a new log, then the ports.
 
         Raises:
-            UsageError: if a port is taken.
+            UsageError: if a port is taken, or the console is open to others without what that needs.
             FaultError: if the worker can't go on.
         """
+        require_door(self._settings.console)
         try:
             await self._start()
         except BaseException:
@@ -91,11 +93,13 @@ class Embedded:
         debug = DebugLog(now_ms) if is_loopback(settings.admin.host) else None
         collector = make_app(settings.collector, sink, now_ms, registry=self._registry, debug=debug)
         collector.remember(_durable(log, settings.collector.recent_ids))
-        console = make_console_app(query=query, changes=log, clock=now_ms)
+        console = make_console_app(
+            query=query, changes=log, clock=now_ms, settings=settings.console, registry=self._registry
+        )
         self._end_streams = partial(end_streams, console)
         debug_routes = DebugRoutes(debug) if debug is not None else None
         admin = make_admin_app(sink, self._registry, {"worker": self._worker_not_ready}, debug_routes)
-        self.addresses.console = await self.serve(console, settings.console.host, settings.console.port)
+        self.addresses.console = await serve_console(self._servers, console, settings.console)
         self.addresses.collector = await self._servers.serve(
             collector, settings.collector.host, settings.collector.port, http=ingest_protocol(collector)
         )

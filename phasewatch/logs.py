@@ -13,7 +13,9 @@ __all__ = ["MASK", "SECRET_NAMES", "configure", "mask_secrets"]
 
 MASK: Final = "********"
 
-SECRET_NAMES: Final = frozenset({"authorization", "cookie", "key", "password", "secret", "token", "write_key"})
+SECRET_NAMES: Final = frozenset(
+    {"authorization", "cookie", "key", "password", "password_hash", "secret", "token", "token_hash", "write_key"}
+)
 """Names whose values are shown nowhere: not in logs, not by `phasewatch settings`."""
 
 _TALKATIVE: Final = ("aiokafka", "faust", "mode", "processors.adapters.faust.app")

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from collector.settings import WriteKey
 from console import openapi
+from console.settings import ApiToken, ConsoleUser
 from phasewatch.settings import Settings
 from phasewatch.settings_source import as_text, declared, describe, masked, sentence
 from processors.domain.stages import STAGE_RULES
@@ -93,11 +94,12 @@ def settings_page() -> str:
             lines += [f"\n## [{section}]\n", *TABLE]
         row = defaults[name]
         lines.append(_line(key, as_text(row.value), field))
-    lines += ["\n## [[collector.keys]]\n", *TABLE]
-    lines += [
-        _line(key, "required" if field.is_required() else as_text(masked(key, field.default)), field)
-        for key, field in WriteKey.model_fields.items()
-    ]
+    for name, kind in (("collector.keys", WriteKey), ("console.users", ConsoleUser), ("console.api_tokens", ApiToken)):
+        lines += [f"\n## [[{name}]]\n", *TABLE]
+        lines += [
+            _line(key, "required" if field.is_required() else as_text(masked(key, field.default)), field)
+            for key, field in kind.model_fields.items()
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from collector.settings import CollectorSettings, WriteKey
+from console.settings import ConsoleSettings
 
 __all__ = ["DEMO_KEYS", "Settings", "is_loopback"]
 
@@ -268,11 +269,11 @@ class Worker(Section):
     )
 
 
-class Console(Section):
+class Console(ConsoleSettings):
     """Query API and live page."""
 
     host: str = Field(
-        default="127.0.0.1", description="Address to listen on. It shows people's behaviour and asks for no password."
+        default="127.0.0.1", description="Address to listen on; one that is not loopback needs users and TLS."
     )
     port: Port = Field(default=8601, description="Port of the query API and the live page; 0 takes any free one.")
 
@@ -284,7 +285,7 @@ class Admin(Section):
     port: Port | None = Field(
         default=None,
         description="Port of `/metrics` and `/readyz`; 0 takes any free one. Unless set 8610 for the collector, 8620 "
-        "for a worker, 8630 for the embedded process.",
+        "for a worker, 8630 for the embedded process, 8640 for the console.",
     )
 
 

@@ -128,7 +128,8 @@ def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
     meaning = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     if error["type"] == "value_error":  # one of our own rules about several settings: its text names them
         return f"{place}: {meaning}." if place else meaning
-    hidden = "keys" in parts and error["input"]  # a write key, or what may have been meant as one
+    # A write key, a hash, or what may have been meant as one.
+    hidden = not {"keys", "users", "api_tokens"}.isdisjoint(parts) and error["input"]
     shown = MASK if hidden else as_text(masked(parts[-1], error["input"]))
     return f"{place} = {shown} ({origin}) is wrong: {meaning}."
 

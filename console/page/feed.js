@@ -19,6 +19,7 @@ export class Feed {
     clearTimeout(this.timer)
     try {
       const answer = await fetch(`/api/changes?newest=true&limit=${this.most}`)
+      if (answer.status === 401) return location.assign('/login') // the session is over
       if (!answer.ok) throw new Error(answer.statusText)
       const { changes, next } = await answer.json()
       this.cursor = next

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeVar
 
 from collector.sinks.spool_file import Found
 from collector.wire.record import Record
+from phasewatch.console_door import door_fault
 from phasewatch.logs import SECRET_NAMES
 from phasewatch.settings import Settings, Spool, is_loopback
 from processors.adapters.kafka.group import Member
@@ -85,16 +86,18 @@ def check_settings(settings: Settings) -> list[Check]:
                 f"{kafka.replication_factor}: nothing could ever be acknowledged. Lower the one or raise the other",
             )
         )
-    open_to_all = [name for name in ("console", "admin") if not is_loopback(getattr(settings, name).host)]
-    found += [
-        Check(
-            "settings",
-            "ok",
-            f"{name}.host is {getattr(settings, name).host}: whoever reaches that port needs no password, so let "
-            "nobody but operators reach it",
+    if fault := door_fault(settings.console):
+        # No fault of a deployment that has none, or has it elsewhere.
+        found.append(Check("settings", "ok", f"no console starts with these settings: {fault}"))
+    elif settings.console.allow_plain_http and not settings.console.is_encrypted:
+        text = "console.allow_plain_http is set: see that the console's port is published on loopback alone"
+        found.append(Check("settings", "ok", text))
+    if not is_loopback(settings.admin.host):
+        text = (
+            f"admin.host is {settings.admin.host}: whoever reaches that port needs no password, so let nobody but "
+            "operators reach it"
         )
-        for name in open_to_all
-    ]
+        found.append(Check("settings", "ok", text))
     found += [Check("settings", "ok", text) for text in _in_the_clear(settings)]
     return found or [Check("settings", "ok", "nothing in them endangers anything")]
 

@@ -13,7 +13,10 @@ import pytest
 import uvicorn
 from playwright.sync_api import Page, expect
 
+from console import sessions
 from console.app import end_streams, make_console_app
+from console.settings import ConsoleSettings
+from tests.unit.console.door import NAME, PASSWORD, Clock, with_users
 from tests.unit.console.shop import Shop
 
 pytestmark = pytest.mark.services
@@ -28,6 +31,8 @@ class Running:
 
     def __init__(self, directory: Path) -> None:
         self.shop = Shop(directory)
+        self.settings = ConsoleSettings()
+        self.seconds = Clock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -45,7 +50,13 @@ class Running:
 
     def start(self) -> None:
         """Listen, on the port of last time when there was one."""
-        self._app = make_console_app(query=self.shop.query, changes=self.shop.log, clock=self.shop.clock)
+        self._app = make_console_app(
+            query=self.shop.query,
+            changes=self.shop.log,
+            clock=self.shop.clock,
+            settings=self.settings,
+            seconds=self.seconds,
+        )
         self._server = uvicorn.Server(uvicorn.Config(self._app, port=self.port, log_level="warning"))
         self._serving = asyncio.run_coroutine_threadsafe(self._server.serve(), self._loop)
         self.do(self._started())
@@ -55,6 +66,12 @@ class Running:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not self._server.started:  # noqa: ASYNC110 - the server sets no event
                 await asyncio.sleep(0.01)
+
+    def ask_who_is_there(self) -> None:
+        """Go on with users, who have to log in."""
+        self.stop()
+        self.settings = with_users()
+        self.start()
 
     def stop(self) -> None:
         """Be absent: connections are refused."""
@@ -211,3 +228,57 @@ def test_a_phone_shows_everything_without_scrolling_sideways(page: Page, running
     page.locator("#changes .who").click()
     expect(page.locator("#person tfoot td")).to_have_text("6.5")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_somebody_logs_in_looks_and_is_sent_away_when_the_session_is_over(
+    page: Page, running: Running, complaints: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "LOOK_SECONDS", 0.05)
+    running.ask_who_is_there()
+    page.goto(running.url)
+    expect(page).to_have_url(running.url + "login")
+    page.fill("[name=name]", NAME)
+    page.fill("[name=password]", "not her password")
+    page.click("button")
+    expect(page.locator("[role=alert]")).to_have_text("Name or password is wrong.")
+    page.fill("[name=name]", NAME)
+    page.fill("[name=password]", PASSWORD)
+    page.press("[name=password]", "Enter")
+    expect(page).to_have_url(running.url)
+    expect(page.locator("#connection")).to_have_text("live")
+    running.do(running.shop.decide("u:42"))
+    expect(page.locator("#changes li").first).to_contain_text("u:42")
+    assert page.evaluate("document.cookie") == "", "no script can read the session"
+    running.seconds.now += 13 * 3600
+    expect(page).to_have_url(running.url + "login", timeout=PATIENCE_SECONDS * 1000)
+    # A wrong password, and the stream and the counts that were refused at the end, are all that a browser reports.
+    assert [one for one in complaints if not re.search("status of 40[13]", one)] == []
+
+
+def test_logging_out_ends_it_in_every_tab(page: Page, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "LOOK_SECONDS", 0.05)
+    running.ask_who_is_there()
+    page.goto(running.url)
+    page.fill("[name=name]", NAME)
+    page.fill("[name=password]", PASSWORD)
+    page.click("button")
+    expect(page.locator("#connection")).to_have_text("live")
+    other = page.context.new_page()
+    other.goto(running.url)
+    expect(other.locator("#connection")).to_have_text("live")
+    other.click("#leave button")
+    expect(other).to_have_url(running.url + "login")
+    page.bring_to_front()
+    expect(page).to_have_url(running.url + "login", timeout=PATIENCE_SECONDS * 1000)
+    page.goto(running.url)
+    expect(page).to_have_url(running.url + "login")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_form_fits_a_phone(page: Page, running: Running, scheme: Any) -> None:
+    running.ask_who_is_there()
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.goto(running.url)
+    expect(page.locator("button")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320

@@ -28,7 +28,7 @@ from tests.integration.image import stages
 PORT_SETTINGS = {
     "collector": {8600: "PHASEWATCH_COLLECTOR__PORT", 8610: "PHASEWATCH_ADMIN__PORT"},
     "worker": {8620: "PHASEWATCH_ADMIN__PORT"},
-    "console": {8601: "PHASEWATCH_CONSOLE__PORT"},
+    "console": {8601: "PHASEWATCH_CONSOLE__PORT", 8640: "PHASEWATCH_ADMIN__PORT"},
     "topics": {},
     "snapshot": {},
     "up": {8600: "PHASEWATCH_COLLECTOR__PORT", 8601: "PHASEWATCH_CONSOLE__PORT", 8630: "PHASEWATCH_ADMIN__PORT"},

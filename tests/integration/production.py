@@ -257,7 +257,7 @@ class Console(_Process):
 
     def launch(self) -> None:
         """Start it without waiting."""
-        self._launch(*COMMAND, "console", "--port", str(self.port))
+        self._launch(*COMMAND, "console", "--port", str(self.port), "--admin-port", "0")
 
     def is_ready(self) -> bool:
         try:

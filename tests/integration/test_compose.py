@@ -10,15 +10,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
+from console.passwords import hash_password
 from deploy.local.services import KAFKA_LIBS, ROOT
 from phasewatch.collector_process import ADMIN_PORT as COLLECTOR_ADMIN_PORT
-from phasewatch.settings import Settings
+from phasewatch.console_process import ADMIN_PORT as CONSOLE_ADMIN_PORT
 from phasewatch.worker_process import ADMIN_PORT as WORKER_ADMIN_PORT
 from tests.integration.compose import (
     Composition,
@@ -35,7 +38,12 @@ PRODUCTION = ROOT / "docker-compose.yml"
 EMBEDDED = ROOT / "deploy/docker-compose.embedded.yml"
 BESIDE = ROOT / "deploy/compose.toml"
 FILES = [PRODUCTION, EMBEDDED]
-KEYS = {"PHASEWATCH_PUBLIC_KEY": "pk-of-the-test", "PHASEWATCH_TRUSTED_KEY": "sk-of-the-test"}
+PASSWORD = "a-password-of-the-test"
+KEYS = {
+    "PHASEWATCH_PUBLIC_KEY": "pk-of-the-test",
+    "PHASEWATCH_TRUSTED_KEY": "sk-of-the-test",
+    "PHASEWATCH_CONSOLE_PASSWORD_HASH": hash_password(PASSWORD),
+}
 OURS = ("collector", "worker-1", "worker-2", "console", "snapshots")
 VISIT = [
     {"type": "page", "page": {"path": "/products"}},
@@ -108,14 +116,19 @@ def test_all_processes_have_the_same_settings_but_for_the_worker_s_name(services
 
 
 def test_prometheus_and_the_health_checks_know_the_ports_that_are_served(services: dict[str, Any]) -> None:
-    admin = {"collector": COLLECTOR_ADMIN_PORT, "worker-1": WORKER_ADMIN_PORT, "worker-2": WORKER_ADMIN_PORT}
+    admin = {
+        "collector": COLLECTOR_ADMIN_PORT,
+        "worker-1": WORKER_ADMIN_PORT,
+        "worker-2": WORKER_ADMIN_PORT,
+        "console": CONSOLE_ADMIN_PORT,
+    }
     configuration = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))
     targets = [
         target for job in configuration["scrape_configs"] for one in job["static_configs"] for target in one["targets"]
     ]
     ours = [target for target in targets if target.split(":")[0] in OURS]
     assert sorted(ours) == sorted(f"{name}:{port}" for name, port in admin.items())
-    for name, port in (admin | {"console": Settings().console.port}).items():
+    for name, port in admin.items():
         assert f"http://127.0.0.1:{port}/" in services[name]["healthcheck"]["test"][-1]
 
 
@@ -181,9 +194,21 @@ def post(address: str, key: str) -> int:
             return error.code
 
 
-def changes(composition: Composition, service: str) -> list[tuple[str, str]]:
-    found = json.loads(composition.get(service, 8601, "/api/changes"))["changes"]
-    return [(change["person"], change["to"]) for change in found]
+@contextmanager
+def logged_in(address: str) -> Iterator[httpx.Client]:
+    """Yield a client of the console into which the compose file's user has logged in."""
+    with httpx.Client(base_url=f"http://{address}", headers={"accept": "text/html"}, trust_env=False) as client:
+        assert client.get("/api/changes").headers["location"] == "/login", "nobody gets in without"
+        form = re.search(r'name="form" value="([^"]+)"', client.get("/login").text)
+        assert form is not None
+        sent = {"form": form[1], "name": "admin", "password": PASSWORD}
+        assert client.post("/login", data=sent).status_code == 303
+        yield client
+
+
+def decides(client: httpx.Client, person: str) -> bool:
+    found = client.get("/api/changes").json()["changes"]
+    return (person, "decision") in {(change["person"], change["to"]) for change in found}
 
 
 @pytest.mark.services
@@ -200,7 +225,8 @@ def test_it_comes_up_works_is_watched_and_stops(production: Composition, tmp_pat
     collector = production.address("collector", 8600)
     assert post(collector, "demo") == 401
     assert post(collector, KEYS["PHASEWATCH_PUBLIC_KEY"]) == 200
-    wait_until(lambda: ("u:anna", "decision") in changes(production, "console"), "she decides", CHANGE_SECONDS)
+    with logged_in(production.address("console", 8601)) as client:
+        wait_until(lambda: decides(client, "u:anna"), "she decides", CHANGE_SECONDS)
     for name in OURS:
         production.wait_until_healthy(name)
 
@@ -249,5 +275,6 @@ def test_the_embedded_one_comes_up_works_and_stops(tmp_path: Path) -> None:
         embedded.wait_until_healthy("phasewatch")
         assert post(embedded.address("phasewatch", 8600), "demo") == 401
         assert post(embedded.address("phasewatch", 8600), KEYS["PHASEWATCH_PUBLIC_KEY"]) == 200
-        wait_until(lambda: ("u:anna", "decision") in changes(embedded, "phasewatch"), "she decides", CHANGE_SECONDS)
+        with logged_in(embedded.address("phasewatch", 8601)) as client:
+            wait_until(lambda: decides(client, "u:anna"), "she decides", CHANGE_SECONDS)
         embedded.stop()

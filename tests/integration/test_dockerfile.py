@@ -13,6 +13,7 @@ import pytest
 
 from deploy.local.services import ROOT
 from phasewatch.collector_process import ADMIN_PORT as COLLECTOR_ADMIN_PORT
+from phasewatch.console_process import ADMIN_PORT as CONSOLE_ADMIN_PORT
 from phasewatch.settings import Settings
 from phasewatch.worker_process import ADMIN_PORT as WORKER_ADMIN_PORT
 from tests.integration.image import Image, command, is_sent_to_the_build, stages
@@ -46,7 +47,7 @@ def test_it_is_built_from_what_the_wheel_holds_and_no_more() -> None:
 def test_it_names_the_ports_that_are_served_and_is_not_root() -> None:
     runtime, settings = stages()[-1], Settings()
     served = {settings.collector.port, settings.console.port}
-    served |= {COLLECTOR_ADMIN_PORT, WORKER_ADMIN_PORT, 8630}
+    served |= {COLLECTOR_ADMIN_PORT, WORKER_ADMIN_PORT, CONSOLE_ADMIN_PORT, 8630}
     assert {int(port) for port in runtime.last("EXPOSE").split()} == served
     assert runtime.last("USER") == "10001:10001"
     assert not [argument for name, argument in runtime.steps if name == "RUN"]

@@ -414,7 +414,7 @@ def test_the_demo_runs_over_kafka_and_redis(deployment: Deployment, tmp_path: Pa
     }
     twin, file = as_file(deployment, tmp_path)
     for run_number in (1, 2):
-        with taken(8610), taken(8620):
+        with taken(8610), taken(8620), taken(8640):
             told = demo_until_it_has_told(twin, file, changes=3)
         assert "Traceback" not in told
         assert ("live 30 days first" in told) == (run_number == 1)

@@ -12,13 +12,18 @@ import structlog
 import typer
 from typer.testing import CliRunner
 
+from console.passwords import hash_token, is_password
 from phasewatch import logs
 from phasewatch.cli import Frame, app
 from phasewatch.errors import FaultError, ServiceAwayError, StopError, UsageError
+from phasewatch.settings_source import load
 
 COMMANDS = {
     "up": ["--data-dir", "--port", "--console-port", "--admin-port", "--settings", "--definitions", "--seconds"],
     "collector": ["--workers", "--port", "--admin-port", "--settings"],
+    "console": ["--port", "--admin-port", "--settings"],
+    "console-password": ["--generate"],
+    "console-token": ["NAME"],
     "topics": ["--check", "--json", "--settings"],
     "demo": ["--settings", "--seconds", "--people"],
     "person": ["--json", "--data-dir", "--settings"],
@@ -148,3 +153,36 @@ def test_logs_are_readable_at_a_terminal() -> None:
     structlog.get_logger().info("listening", port=8600)
     assert not out.getvalue().startswith("{")
     assert "listening" in out.getvalue()
+
+
+def test_a_password_is_printed_as_the_settings_want_it(run: CliRunner, tmp_path: Path) -> None:
+    result = run.invoke(app, ["console-password", "anna"], input="a long password of hers\n")
+    assert result.exit_code == 0, result.output
+    assert "a long password" not in result.output
+    made_up = run.invoke(app, ["console-password", "bert", "--generate"])
+    password = made_up.output.splitlines()[0].rpartition(": ")[2]
+    token = run.invoke(app, ["console-token", "report"])
+    (tmp_path / "phasewatch.toml").write_text(result.output + made_up.output + token.output)
+    console = load()[0].console
+    found = {user.name: user.password_hash.get_secret_value() for user in console.users}
+    assert is_password("a long password of hers", found["anna"])
+    assert is_password(password, found["bert"])
+    (program,) = console.api_tokens
+    assert program.token_hash.get_secret_value() == hash_token(token.output.splitlines()[0].rpartition(": ")[2])
+    shown = run.invoke(app, ["settings", "--json"]).output
+    assert [one for one in (*found.values(), program.token_hash.get_secret_value()) if one in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "said"),
+    [
+        (["console-password", "anna"], "short\n", "12 to 1,024 characters"),
+        (["console-password", "anna"], "", "12 to 1,024 characters"),
+        (["console-password", "no name at all", "--generate"], "", "name"),
+        (["console-token", "'"], "", "name"),
+    ],
+)
+def test_what_can_be_no_password_or_name_is_said(run: CliRunner, arguments: list[str], typed: str, said: str) -> None:
+    result = run.invoke(app, arguments, input=typed)
+    assert result.exit_code == 2
+    assert said in result.output

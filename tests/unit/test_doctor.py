@@ -26,6 +26,7 @@ from processors.adapters.kafka.group import Member
 from processors.adapters.kafka.topics import Difference, Finding, topics
 from processors.adapters.redis.health import read_health
 from processors.engine.state import PartitionState, Position
+from tests.unit.console.door import USERS
 
 NOW = 1_760_000_000_000
 MINUTE = 60_000
@@ -75,7 +76,16 @@ def test_settings_that_endanger_are_said() -> None:
     assert (found.result, "nothing could ever be acknowledged" in found.text) == ("fault", True)
     keys = [{"name": "web", "key": "pk-1"}]
     (found,) = checks.check_settings(settings(collector={"keys": keys}, console={"host": "0.0.0.0"}))
-    assert (found.result, "console.host is 0.0.0.0" in found.text) == ("ok", True)
+    assert (found.result, "no console starts with these settings: console.host is 0.0.0.0" in found.text) == (
+        "ok",
+        True,
+    )
+    plain = {"host": "0.0.0.0", "users": USERS, "allow_plain_http": True}
+    (found,) = checks.check_settings(settings(collector={"keys": keys}, console=plain))
+    assert (found.result, "console.allow_plain_http" in found.text) == ("ok", True)
+    proxied = {"host": "0.0.0.0", "users": USERS, "proxies": ["10.0.0.0/8"]}
+    (found,) = checks.check_settings(settings(collector={"keys": keys}, console=proxied, admin={"host": "0.0.0.0"}))
+    assert (found.result, "admin.host is 0.0.0.0" in found.text) == ("ok", True)
 
 
 @pytest.mark.parametrize(

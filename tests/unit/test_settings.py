@@ -153,10 +153,16 @@ SECRET = "S3cr3t-that-nobody-may-see"
         f"[collector]\nkeys = '{SECRET}'\n",
         f"[collector]\nkeys = ['{SECRET}']\n",
         f"[collector.keys]\nweb = '{SECRET}'\n",
+        f"[[console.users]]\nname = 'a'\npassword_hash = '{SECRET}'\n",
+        f"[[console.users]]\nname = '?'\npassword_hash = '{SECRET}'\n",
+        f"[[console.users]]\npassword = '{SECRET}'\n",
+        f"[console]\nusers = '{SECRET}'\n",
+        f"[[console.api_tokens]]\nname = 'a'\ntoken_hash = '{SECRET}'\n",
+        f"[[console.api_tokens]]\nname = 'a'\ntoken = '{SECRET}'\n",
         f"[[collector.keys]]\nname = 'a'\nkey = '{SECRET}'\n[[collector.keys]]\nname = 'b'\nkey = '{SECRET}'\n",
     ],
 )
-def test_no_error_shows_a_write_key(tmp_path: Path, text: str) -> None:
+def test_no_error_shows_a_secret(tmp_path: Path, text: str) -> None:
     assert SECRET not in refused(tmp_path, text)
 
 

@@ -117,6 +117,7 @@ async def test_what_it_does_not_answer(debugged: Debugged) -> None:
         (debugged.ask("/debug/reset"), 405),
         (debugged.ask("/debug", headers={b"host": b"rebound.example"}), 403),
         (debugged.ask("/debug/reset", method="POST", headers={**LOCAL, b"sec-fetch-site": b"cross-site"}), 403),
+        (debugged.ask("/debug", headers={**LOCAL, b"x-forwarded-for": b"203.0.113.9"}), 403),
     ):
         assert answer.status == status
         assert json.loads(answer.body).keys() == {"error", "code", "message", "detail"}

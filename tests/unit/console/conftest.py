@@ -38,7 +38,7 @@ async def bare_client(bare_shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the console of `bare_shop`."""
     app = make_console_app(query=bare_shop.query, changes=bare_shop.log, clock=bare_shop.clock)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://console") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
