@@ -26,6 +26,7 @@ from collector.dialects.settings_path import SettingsPath
 from collector.dialects.table import EVENT_PATHS, SETTINGS_PATHS, Paths
 from collector.errors import UnknownPathError, WrongMethodError, code_of, status_of
 from collector.events import EventsRoute
+from collector.guards.proxies import Proxies, read_address
 from collector.head import Head
 from collector.keys import Keys
 from collector.metrics import CollectorMetrics
@@ -71,6 +72,7 @@ class CollectorApp:
         self._debug = debug
         self._metrics = metrics
         self._keys = Keys(settings.keys)
+        self.proxies: Final = Proxies(settings.proxies, settings.client_address_header)
         self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.events = EventsRoute(settings, sink, clock, metrics, self._keys, debug=debug)
         self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
@@ -104,7 +106,7 @@ class CollectorApp:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = read_origin(headers.get(b"origin"))
         peer = scope.get("client")
-        address = peer[0] if peer else None
+        address = self.proxies.client(read_address(peer[0]) if peer else None, scope["headers"])
         head = Head(scope["method"], scope["path"], scope["query_string"], headers, origin, address)
         request = Request(head, receive)
         route = self._route(request.head.path)

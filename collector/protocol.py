@@ -35,6 +35,7 @@ from collector.cors import read_origin
 from collector.dialects.path import EventPath
 from collector.errors import RequestError, TooLargeHeadError, UnreadableRequestError
 from collector.events import Upload
+from collector.guards.proxies import read_address
 from collector.head import Head
 from collector.http import CollectorApp
 
@@ -170,7 +171,7 @@ class _IngestProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*arguments, **named)
-        self.address: str | None = None
+        self._peer: str | None = None
         self._direct = not self.root_path and self.limit_concurrency is None
         self._head_bytes = 0
         self._begun = False  # a request is arriving, ...
@@ -185,7 +186,7 @@ class _IngestProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who has connected; called by the event loop."""
         super().connection_made(transport)
-        self.address = self.client[0] if self.client else None
+        self._peer = read_address(self.client[0]) if self.client else None
 
     def data_received(self, data: bytes) -> None:
         """Read on; called by the event loop."""
@@ -272,7 +273,8 @@ class _IngestProtocol(HttpToolsProtocol):
         method = self.parser.get_method().decode("latin-1")
         if found is not None and method in found.methods:
             headers = dict(self.headers)
-            head = Head(method, name, query, headers, read_origin(headers.get(b"origin")), self.address)
+            address = self.collector.proxies.client(self._peer, self.headers)
+            head = Head(method, name, query, headers, read_origin(headers.get(b"origin")), address)
             self._take(_Upload(self, found, head))
         else:
             self._hand_back()

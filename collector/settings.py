@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 MIB = 1024 * 1024
 
 DialectName = Literal["native", "posthog", "segment", "rudder", "snowplow", "growingio", "sensors"]
+
+Network = IPv4Network | IPv6Network
 
 
 class WriteKey(BaseModel):
@@ -69,6 +72,17 @@ class CollectorSettings(BaseModel):
         default=3600, ge=0, description="how long browsers keep autocapture.js without asking; a fix arrives in an hour"
     )
     keys: tuple[WriteKey, ...] = Field(default=(), description="who may write")
+    proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="networks of the proxies in front, 10.0.0.0/8; of others no forwarding header counts, as anybody "
+        "may send one",
+    )
+    client_address_header: str = Field(
+        default="x-forwarded-for",
+        pattern=r"^[a-z][a-z0-9-]{0,63}$",
+        description="in which those proxies name the client: x-forwarded-for, forwarded (RFC 7239), cf-connecting-ip, "
+        "...; only this one counts, because a proxy passes others on as they came",
+    )
     limits: Limits = Field(default=Limits(), description="what one request and one event may weigh")
     linger_ms: float = Field(
         default=5, ge=0, le=1000, description="events arriving within it share one fsync; it delays each answer by that"
