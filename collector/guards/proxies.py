@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 from collector.settings import Network
 
-FORWARDED: Final = b"forwarded"
+FORWARDED: Final = "forwarded"
 """The one header with a form of its own (RFC 7239); all others list addresses with commas between."""
 _MOST_CHARS: Final = 64
 """An IPv6 address with zone, brackets, port and quotes is no longer."""
@@ -73,6 +73,7 @@ class Proxies:
     def __init__(self, networks: Sequence[Network], header: str) -> None:
         self.networks = Networks(networks)
         self._header = header.encode()
+        self._forwarded = header == FORWARDED
 
     def client(self, peer: str | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         """Return the address of the client that a request came from, the peer's unless that is a proxy of ours.
@@ -87,20 +88,16 @@ class Proxies:
         if peer not in self.networks:
             return peer
         found = peer
-        for said in reversed([*self._said(headers)]):
-            address = read_address(said)
+        rest = b",".join([value for name, value in headers if name == self._header]).decode("latin-1")
+        while rest:
+            rest, _, said = rest.rpartition(",")
+            address = read_address(_for(said) if self._forwarded else said)
             if address is None:  # "unknown", a name: nearer than the proxy that says so nobody is known
                 break
             found = address
             if address not in self.networks:
                 break
         return found
-
-    def _said(self, headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
-        for name, value in headers:
-            if name == self._header:
-                for one in value.decode("latin-1").split(","):
-                    yield _for(one) if name == FORWARDED else one
 
 
 def _for(element: str) -> str:
