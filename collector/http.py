@@ -26,7 +26,9 @@ from collector.dialects.settings_path import SettingsPath
 from collector.dialects.table import EVENT_PATHS, SETTINGS_PATHS, Paths
 from collector.errors import UnknownPathError, WrongMethodError, code_of, status_of
 from collector.events import EventsRoute
-from collector.guards.proxies import Proxies, read_address
+from collector.guards.connections import SWEEP_SECONDS, Connections
+from collector.guards.proxies import Networks, Proxies, read_address
+from collector.guards.rates import Rates
 from collector.head import Head
 from collector.keys import Keys
 from collector.metrics import CollectorMetrics
@@ -54,6 +56,8 @@ class Route:
     methods: tuple[str, ...]
     answer: Callable[[Request], Awaitable[Answer]]
     instead: Mapping[int, HTTPStatus] | None = None
+    counted: bool = True
+    """Whether a request counts for its address here; events count where they are admitted."""
 
 
 class CollectorApp:
@@ -67,21 +71,29 @@ class CollectorApp:
         metrics: CollectorMetrics,
         *,
         debug: DebugLog | None = None,
+        processes: int = 1,
     ) -> None:
         self._settings = settings
         self._debug = debug
         self._metrics = metrics
         self._keys = Keys(settings.keys)
         self.proxies: Final = Proxies(settings.proxies, settings.client_address_header)
+        self._rates = Rates(settings.addresses, processes, metrics.addresses)
+        self.connections: Final = Connections(
+            settings.connections,
+            Networks((*settings.addresses.exempt, *settings.proxies)),
+            settings.limits.body_seconds + settings.connections.idle_seconds + SWEEP_SECONDS,
+            metrics,
+        )
         self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self.events = EventsRoute(settings, sink, clock, metrics, self._keys, debug=debug)
+        self.events = EventsRoute(settings, sink, clock, metrics, self._keys, rates=self._rates, debug=debug)
         self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
         native = EventPath("events", settings.events_path, ("POST",), always(NATIVE), results, key_required=True)
         self.events_at: Final = Paths((native, *EVENT_PATHS)).at
         self._settings_at: Final = Paths(SETTINGS_PATHS).at
         self._routes = {
             settings.autocapture_path: Route("autocapture", ("GET", "HEAD"), self._autocapture),
-            "/healthz": Route("healthz", ("GET", "HEAD"), self._healthz),
+            "/healthz": Route("healthz", ("GET", "HEAD"), self._healthz, counted=False),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,7 +168,7 @@ class CollectorApp:
         if found is not None:
             return found
         if (events := self.events_at(path)) is not None:
-            return Route(events.name, events.methods, partial(self._events, events), events.instead)
+            return Route(events.name, events.methods, partial(self._events, events), events.instead, counted=False)
         if (settings := self._settings_at(path)) is not None:
             return Route(settings.name, settings.methods, partial(self._sdk_settings, settings))
         return None
@@ -164,6 +176,8 @@ class CollectorApp:
     async def _answer(self, route: Route | None, request: Request) -> Answer:
         """Return the route's answer, or the refusal that an error stands for."""
         try:
+            if route is None or route.counted:
+                self._rates.count_request(request.head.address)
             if request.head.method == "OPTIONS":
                 return Answer(HTTPStatus.NO_CONTENT)
             if route is None:
@@ -242,6 +256,7 @@ def make_app(
     *,
     registry: CollectorRegistry | None = None,
     debug: DebugLog | None = None,
+    processes: int = 1,
 ) -> CollectorApp:
     """Return the public port's application.
 
@@ -251,6 +266,7 @@ def make_app(
         clock: returns UTC milliseconds.
         registry: where the metrics are registered; a new one if None.
         debug: remembers what comes in and what was understood of it; nothing is remembered if None.
+        processes: how many share the port: each has its part of the rates.
     """
     metrics = CollectorMetrics(registry if registry is not None else CollectorRegistry())
-    return CollectorApp(settings, sink, clock, metrics, debug=debug)
+    return CollectorApp(settings, sink, clock, metrics, debug=debug, processes=processes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
@@ -31,6 +31,10 @@ class WriteKey(BaseModel):
         default=(), description="the SDKs that may use it: native, posthog, segment, ...; empty: any"
     )
     demo: bool = Field(default=False, description="known to everybody, hence refused behind a proxy")
+    events_per_second: float | None = Field(
+        default=None, gt=0, description="of all its clients together, divided by the processes; none: no limit"
+    )
+    burst_seconds: float = Field(default=10, gt=0, description="for how many seconds' worth may come at once")
 
 
 class Limits(BaseModel):
@@ -55,6 +59,63 @@ class Limits(BaseModel):
         default=64 * MIB, ge=MIB, description="bodies of all requests that are being read; beyond it 503"
     )
     body_seconds: float = Field(default=30, gt=0, description="a body must have arrived by then, or it is given up")
+    head_bytes: int = Field(
+        default=64 * 1024,
+        ge=1024,
+        le=1024 * 1024,
+        description="URL and headers; what h11 and nginx take (4 buffers of 16 KiB at most), and no browser sends",
+    )
+
+
+PRIVATE: tuple[Network, ...] = tuple(
+    ip_network(one) for one in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+)
+"""This machine (RFC 1122, RFC 4291) and private networks (RFC 1918, RFC 4193)."""
+
+
+class AddressLimits(BaseModel):
+    """What one address may send, an IPv6 address with all of its /64; beyond it 429, or what the SDK survives."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests_per_second: float | None = Field(
+        default=500,
+        gt=0,
+        description="an office or a mobile carrier shares an address: hundreds of people at once; none: no limit",
+    )
+    events_per_second: float | None = Field(
+        default=5000, gt=0, description="as many as a tenth of a core takes; none: no limit"
+    )
+    burst_seconds: float = Field(default=10, gt=0, description="for how many seconds' worth may come at once")
+    exempt: tuple[Network, ...] = Field(
+        default=PRIVATE,
+        description="networks without these limits: by default this machine and private networks, where servers of "
+        "yours are, or a proxy that `proxies` does not name",
+    )
+    remembered: int = Field(
+        default=100_000, ge=100, description="addresses whose rates are known, in each process; about 300 bytes each"
+    )
+
+
+class ConnectionLimits(BaseModel):
+    """How many connections each process holds, and how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    most: int = Field(
+        default=10_000,
+        ge=100,
+        description="beyond it the one that has been quiet longest is closed; less where fewer files may be open",
+    )
+    of_address: int = Field(
+        default=1000,
+        ge=1,
+        description="of one address (IPv6: a /64); beyond it new ones are closed. Not of `addresses.exempt` and "
+        "`proxies`",
+    )
+    idle_seconds: int = Field(
+        default=5, ge=1, description="between requests; more than that of a proxy in front, or it meets closed ones"
+    )
 
 
 class CollectorSettings(BaseModel):
@@ -84,6 +145,8 @@ class CollectorSettings(BaseModel):
         "...; only this one counts, because a proxy passes others on as they came",
     )
     limits: Limits = Field(default=Limits(), description="what one request and one event may weigh")
+    addresses: AddressLimits = Field(default=AddressLimits(), description="what one address may send")
+    connections: ConnectionLimits = Field(default=ConnectionLimits(), description="how many connections, how long")
     linger_ms: float = Field(
         default=5, ge=0, le=1000, description="events arriving within it share one fsync; it delays each answer by that"
     )
