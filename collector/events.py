@@ -15,6 +15,7 @@ from collector.decode.dialect import Post
 from collector.dialects.path import EventPath
 from collector.errors import RequestError
 from collector.guards.rates import Rates
+from collector.guards.suppression import Suppressed
 from collector.head import Head
 from collector.keys import Keys, check_caller, check_dialect, sent_key
 from collector.metrics import CollectorMetrics
@@ -53,6 +54,7 @@ class EventsRoute:
         self._metrics = metrics
         self._keys = keys
         self._rates = rates
+        self.suppressed = Suppressed()
         self._clock = clock
         self._collector = EventCollector(settings, sink, metrics)
         self.bodies = Bodies(settings.limits, metrics)
@@ -106,6 +108,8 @@ class EventsRoute:
         request = RequestFacts(key.name, key.trusted, self._clock())
         decoded = dialect.decode(envelope, request, self._limits)
         self._rates.count_events(key, head.address, len(decoded.events) + len(decoded.rejections))
+        if self.suppressed.any:
+            self.suppressed.keep_out(decoded, head.address)
         if self.debug is not None and seen is not None:
             self.debug.understood(seen, key.name, decoded)
         return self._collector.collect(decoded, request, head.headers.get(b"user-agent", b""), answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -27,12 +28,15 @@ from collector.dialects.table import EVENT_PATHS, SETTINGS_PATHS, Paths
 from collector.errors import UnknownPathError, WrongMethodError, code_of, status_of
 from collector.events import EventsRoute
 from collector.guards.connections import SWEEP_SECONDS, Connections
+from collector.guards.files import watch
+from collector.guards.live import live_files
 from collector.guards.proxies import Networks, Proxies, read_address
 from collector.guards.rates import Rates
+from collector.guards.suppression import Suppressed
 from collector.head import Head
 from collector.keys import Keys
 from collector.metrics import CollectorMetrics
-from collector.settings import CollectorSettings
+from collector.settings import CollectorSettings, WriteKey
 from collector.sinks.port import Sink
 
 _log = structlog.get_logger(__name__)
@@ -87,6 +91,7 @@ class CollectorApp:
         )
         self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.events = EventsRoute(settings, sink, clock, metrics, self._keys, rates=self._rates, debug=debug)
+        self.files = live_files(settings, metrics.file_broken, self._take_keys, self._take_suppressed)
         self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
         native = EventPath("events", settings.events_path, ("POST",), always(NATIVE), results, key_required=True)
         self.events_at: Final = Paths((native, *EVENT_PATHS)).at
@@ -99,11 +104,32 @@ class CollectorApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope, as the ASGI specification (version 3) says."""
         if scope["type"] == "lifespan":
-            await run_lifespan(receive, send, self.close)
+            watching = asyncio.create_task(watch(self.files))
+            try:
+                await run_lifespan(receive, send, self.close)
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
             await self._serve(scope, receive, send)
+
+    def _take_keys(self, keys: tuple[WriteKey, ...]) -> None:
+        self._keys.replace(keys)
+        self._rates.forget_others(key.name for key in keys)
+
+    def _take_suppressed(self, found: Suppressed) -> None:
+        self.events.suppressed = found
+
+    def note(self) -> str | None:
+        """Return what an operator should know though events are accepted; None where there is nothing."""
+        problems = [f"{one.problem}; what it said before holds" for one in self.files if one.problem is not None]
+        return "; ".join(problems) or None
+
+    async def told(self) -> str | None:
+        """Return the note, as the admin port asks for it."""
+        return self.note()
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over the (person key, id) pairs that an earlier process has made durable."""

@@ -62,6 +62,13 @@ CONNECTIONS_CLOSED: Final = Metric(
     "connections that were closed on a client: `address` (too many of it), `room` (quiet longest, and a new one came), "
     "`full` (all others are busy), `quiet` (no whole request for too long, or takes no answers)",
 )
+FILE_BROKEN: Final = Metric(
+    PREFIX + "file_broken",
+    "gauge",
+    "flag",
+    ("file",),
+    "1 while `keys`, `suppressed` or `certificate` cannot be read and what it said before holds; /readyz says why",
+)
 READING: Final = Metric(PREFIX + "reading_bytes", "gauge", "bytes", (), "bodies being read right now")
 REQUEST_SECONDS: Final = Metric(
     PREFIX + "request_seconds",
@@ -127,7 +134,7 @@ WORKER_DEATHS: Final = Metric(
 
 METRICS: Final = (
     REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, ADDRESSES,
-    CONNECTIONS, CONNECTIONS_CLOSED, READING, REQUEST_SECONDS,
+    CONNECTIONS, CONNECTIONS_CLOSED, FILE_BROKEN, READING, REQUEST_SECONDS,
     BODY_BYTES, SINK_SECONDS, SINK_READY, SPOOL_BYTES, SPOOL_LIMIT, SPOOL_ROWS, SPOOL_OLDEST, SPOOLED, DRAINED,
     SPOOL_REFUSED, SPOOL_SET_ASIDE, WORKER_DEATHS,
 )  # fmt: skip
@@ -151,6 +158,7 @@ class CollectorMetrics:
         self.addresses = ADDRESSES.gauge(registry)
         self.connections_open = CONNECTIONS.gauge(registry)
         self.connections_closed = CONNECTIONS_CLOSED.counter(registry)
+        self.file_broken = FILE_BROKEN.gauge(registry, together="livemax")
         self.reading_bytes = READING.gauge(registry)
         self.request_seconds = REQUEST_SECONDS.histogram(registry)
         self.body_bytes = BODY_BYTES.histogram(registry)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
@@ -35,6 +37,26 @@ class WriteKey(BaseModel):
         default=None, gt=0, description="of all its clients together, divided by the processes; none: no limit"
     )
     burst_seconds: float = Field(default=10, gt=0, description="for how many seconds' worth may come at once")
+
+
+def check_keys(keys: Sequence[WriteKey]) -> None:
+    """Raise ValueError where two keys are the same, or have one name and differ in more than the key itself.
+
+    One name for two is how a key is changed: the new one beside the old one, until all clients have it.
+    """
+    secrets = {key.key.get_secret_value() for key in keys}
+    if len(secrets) != len(keys):
+        msg = "two write keys have the same key: give each its own"
+        raise ValueError(msg)
+    named: dict[str, WriteKey] = {}
+    for key in keys:
+        same = named.setdefault(key.name, key)
+        if key.model_copy(update={"key": same.key}) != same:
+            msg = (
+                f"two write keys have the same name {key.name} and differ in more than the key: give each its own "
+                "name, or make them the old and the new key of one source"
+            )
+            raise ValueError(msg)
 
 
 class Limits(BaseModel):
@@ -133,6 +155,16 @@ class CollectorSettings(BaseModel):
         default=3600, ge=0, description="how long browsers keep autocapture.js without asking; a fix arrives in an hour"
     )
     keys: tuple[WriteKey, ...] = Field(default=(), description="who may write")
+    keys_file: Path | None = Field(
+        default=None,
+        description="TOML with more of them, [[keys]]; read again within seconds of a change, so that a key comes or "
+        "goes without a restart",
+    )
+    suppressed_file: Path | None = Field(
+        default=None,
+        description="who is not recorded, one a line: user ID, device ID, address IP; read again within seconds of a "
+        "change. `phasewatch suppress` writes it",
+    )
     proxies: tuple[Network, ...] = Field(
         default=(),
         description="networks of the proxies in front, 10.0.0.0/8; of others no forwarding header counts, as anybody "
@@ -165,13 +197,7 @@ class CollectorSettings(BaseModel):
 
     @model_validator(mode="after")
     def _no_two_alike(self) -> Self:
-        for what, values in (
-            ("names", [key.name for key in self.keys]),
-            ("keys", [key.key.get_secret_value() for key in self.keys]),
-        ):
-            if len(set(values)) != len(values):
-                msg = f"two write keys have the same {what[:-1]}: give each its own"
-                raise ValueError(msg)
+        check_keys(self.keys)
         reserved = ("/healthz", self.autocapture_path)
         if self.events_path in reserved or self.autocapture_path == "/healthz":
             msg = "events_path, autocapture_path and /healthz must differ"
