@@ -107,6 +107,7 @@ def make_admin_app(
     registry: CollectorRegistry,
     parts: Mapping[str, NotReady] | None = None,
     debug: DebugRoutes | None = None,
+    notes: Mapping[str, NotReady] | None = None,
 ) -> AdminApp:
     """Return the admin port's application.
 
@@ -115,5 +116,6 @@ def make_admin_app(
         registry: the metrics to show.
         parts: what else must be ready, by name; the answer names what is not.
         debug: answers `/debug`, where there is one.
+        notes: what an operator should know of a part that is ready all the same, by name.
     """
-    return AdminApp(registry, {"sink": sink.not_ready, **(parts or {})}, sink_parts=["sink"], debug=debug)
+    return AdminApp(registry, {"sink": sink.not_ready, **(parts or {})}, sink_parts=["sink"], notes=notes, debug=debug)

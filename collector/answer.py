@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from collector.cors import Headers
-from collector.errors import RETRY_AFTER_SECONDS, UNFORESEEN, status_of
+from collector.errors import RETRY_AFTER_SECONDS, UNFORESEEN, RequestError, status_of
 
 JSON: Final = (b"content-type", b"application/json")
 
@@ -60,7 +60,8 @@ def refusal(error: Exception, instead: Mapping[int, HTTPStatus] | None = None) -
     detail = str(error) if known else ""
     headers = [JSON]
     if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
-        headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+        seconds = error.retry_after_seconds if isinstance(error, RequestError) else RETRY_AFTER_SECONDS
+        headers.append((b"retry-after", b"%d" % seconds))
     if status == HTTPStatus.UNAUTHORIZED:
         headers.append((b"www-authenticate", b"Bearer"))
     body = {"error": status.phrase, "code": code, "message": message, "detail": detail}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from collector.asgi import Receive
@@ -26,6 +26,8 @@ class Bodies:
         self.limits = limits
         self._metrics = metrics
         self.held = 0
+        self.arriving: dict[Body, None] = {}
+        """Those that can be given up for others, in the order in which they began."""
         self._shown = 0
 
     def open(self, headers: Mapping[bytes, bytes]) -> Body:
@@ -50,6 +52,10 @@ class Bodies:
         self._shown = self.held
         self._metrics.reading_bytes.set(self.held)
 
+    def over(self) -> OverloadedError:
+        """Return what is said where all that is being read is too much."""
+        return OverloadedError(f"too much is being read at once; the limit is {self.limits.reading_bytes} bytes")
+
     def too_large(self) -> TooLargeBodyError:
         """Return what is said of a body beyond the limit."""
         return TooLargeBodyError(f"the body is larger than {self.limits.body_bytes} bytes: send less at once")
@@ -60,9 +66,14 @@ class Bodies:
 
 
 class Body:
-    """What has arrived of one body; `take` or `release` ends it."""
+    """What has arrived of one body; `take` or `release` ends it.
+
+    `on_shed` is called with what to answer where it has to make room for the bodies of others: the one that began first
+    does, because a body in one piece, as most are, is never among them.
+    """
 
     def __init__(self, bodies: Bodies) -> None:
+        self.on_shed: Callable[[OverloadedError], None] | None = None
         self._bodies = bodies
         self._chunks: list[bytes] = []
         self._size = 0
@@ -77,17 +88,21 @@ class Body:
 
         Raises:
             TooLargeBodyError: if the body is larger than the limit.
-            OverloadedError: if all bodies that are being read are together.
+            OverloadedError: if all that is being read is too much, and none of it began earlier.
         """
         bodies = self._bodies
         if self._size + len(chunk) > bodies.limits.body_bytes:
             raise bodies.too_large()
+        if not self._size and self.on_shed is not None:
+            bodies.arriving[self] = None
         self._size += len(chunk)
         self._chunks.append(chunk)
         bodies.hold(len(chunk))
-        if bodies.held > bodies.limits.reading_bytes:
-            msg = f"bodies of {bodies.held} bytes are being read; the limit is {bodies.limits.reading_bytes}"
-            raise OverloadedError(msg)
+        while bodies.held > bodies.limits.reading_bytes:
+            first = next(iter(bodies.arriving), self)
+            if first is self or first.on_shed is None:
+                raise bodies.over()
+            first.on_shed(bodies.over())
 
     def take(self) -> bytes:
         """Return the whole body as sent, and hold it no longer."""
@@ -99,6 +114,7 @@ class Body:
         """Give up what has arrived."""
         if self._size:
             self._bodies.hold(-self._size)
+            self._bodies.arriving.pop(self, None)
         self._chunks, self._size = [], 0
 
     async def receive(self, receive: Receive) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import prometheus_client
 
 from collector.answer import Answer, EventError, Results
-from collector.decode.decoded import Decoded, RequestFacts
+from collector.decode.decoded import Decoded, Reason, RequestFacts
 from collector.ingest import Ingest
 from collector.metrics import CollectorMetrics
 from collector.recent import RecentIds
@@ -80,11 +80,15 @@ class EventCollector:
         """
         events, ids, duplicates, others = self._sorted_out(decoded)
         source = request.source
-        rejected = [(source, rejected_record(one, request, user_agent)) for one in decoded.rejections]
+        rejected = [
+            (source, rejected_record(one, request, user_agent))
+            for one in decoded.rejections
+            if one.reason is not Reason.SUPPRESSED  # nothing is kept of who is not to be recorded
+        ]
         try:
             durable = self._ingest.put(events, rejected)
         except BaseException:
-            self._count_failed(source, len(decoded.events) + len(rejected))
+            self._count_failed(source, len(decoded.events) + len(decoded.rejections))
             raise
         self._under_way.update(dict.fromkeys(ids, durable))
         durable.add_done_callback(partial(self._arrived, ids))

@@ -15,7 +15,12 @@ RETRY_AFTER_SECONDS: Final = 2
 
 
 class RequestError(Exception):
-    """A request that is refused as a whole; the text says what was found and what would be right."""
+    """A request that is refused as a whole; the text says what was found and what would be right.
+
+    `retry_after_seconds` is said where it is worth coming again.
+    """
+
+    retry_after_seconds: int = RETRY_AFTER_SECONDS
 
 
 class UnreadableBodyError(RequestError):
@@ -55,7 +60,15 @@ class UnknownEncodingError(RequestError):
 
 
 class TooManyRequestsError(RequestError):
-    """More than the key's rate."""
+    """More than the key's rate; comes with how long to wait."""
+
+    def __init__(self, text: str, retry_after_seconds: int = RETRY_AFTER_SECONDS) -> None:
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AddressRateError(TooManyRequestsError):
+    """More than the rate of one address."""
 
 
 class OverloadedError(RequestError):
@@ -77,6 +90,7 @@ STATUS: Final[dict[type[Exception], tuple[HTTPStatus, str, str]]] = {
     TooLargeBodyError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The request is too large."),
     UnknownEncodingError: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown_encoding", "The encoding is not known."),
     TooManyRequestsError: (HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests", "The key's rate is exceeded."),
+    AddressRateError: (HTTPStatus.TOO_MANY_REQUESTS, "address_rate", "The address's rate is exceeded."),
     OverloadedError: (HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too much waits here; try again later."),
     SinkUnavailableError: (HTTPStatus.SERVICE_UNAVAILABLE, "not_durable", "Nothing was stored; try again later."),
 }

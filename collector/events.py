@@ -14,6 +14,8 @@ from collector.decode.decoded import RequestFacts
 from collector.decode.dialect import Post
 from collector.dialects.path import EventPath
 from collector.errors import RequestError
+from collector.guards.rates import Rates
+from collector.guards.suppression import Suppressed
 from collector.head import Head
 from collector.keys import Keys, check_caller, check_dialect, sent_key
 from collector.metrics import CollectorMetrics
@@ -44,12 +46,15 @@ class EventsRoute:
         metrics: CollectorMetrics,
         keys: Keys,
         *,
+        rates: Rates,
         debug: DebugLog | None,
     ) -> None:
         self.debug = debug
         self._limits = settings.limits
         self._metrics = metrics
         self._keys = keys
+        self._rates = rates
+        self.suppressed = Suppressed()
         self._clock = clock
         self._collector = EventCollector(settings, sink, metrics)
         self.bodies = Bodies(settings.limits, metrics)
@@ -58,14 +63,16 @@ class EventsRoute:
         """Return what is needed to answer once the body is here.
 
         Raises:
-            WrongKeyError, NotAllowedError, TooLargeBodyError: if the head is enough to refuse it.
+            WrongKeyError, NotAllowedError, TooManyRequestsError, TooLargeBodyError: if the head is enough to refuse it.
         """
         try:
+            self._rates.count_request(head.address)
             sent = sent_key(head.headers, head.query)
             key = None
             if sent is not None or events_path.key_required:
                 key = self._keys.find(sent)
                 check_caller(key, head.headers, head.origin)
+                self._rates.check_key(key)
             return Upload(events_path, head, key, self.bodies.open(head.headers))
         except RequestError as error:
             if self.debug is not None:
@@ -96,9 +103,13 @@ class EventsRoute:
         if key is None:
             key = self._keys.find(envelope.key)
             check_caller(key, head.headers, head.origin)
+            self._rates.check_key(key)
         check_dialect(key, dialect.name)
         request = RequestFacts(key.name, key.trusted, self._clock())
         decoded = dialect.decode(envelope, request, self._limits)
+        self._rates.count_events(key, head.address, len(decoded.events) + len(decoded.rejections))
+        if self.suppressed.any:
+            self.suppressed.keep_out(decoded, head.address)
         if self.debug is not None and seen is not None:
             self.debug.understood(seen, key.name, decoded)
         return self._collector.collect(decoded, request, head.headers.get(b"user-agent", b""), answer)

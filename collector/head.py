@@ -10,7 +10,8 @@ class Head(NamedTuple):
     """What is known of a request before its body; header names in lower case, of repeated headers the last counts.
 
     `origin` is the page that sends it, as `read_origin` gives it; `query` is without the question mark; `address` is
-    the peer's IP address, None where there is none (a Unix socket).
+    the client's IP address, as a proxy of ours tells it where one is between (`guards.proxies`), None where there is
+    none (a Unix socket).
     """
 
     method: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -26,10 +27,16 @@ from collector.dialects.settings_path import SettingsPath
 from collector.dialects.table import EVENT_PATHS, SETTINGS_PATHS, Paths
 from collector.errors import UnknownPathError, WrongMethodError, code_of, status_of
 from collector.events import EventsRoute
+from collector.guards.connections import SWEEP_SECONDS, Connections
+from collector.guards.files import watch
+from collector.guards.live import live_files
+from collector.guards.proxies import Networks, Proxies, read_address
+from collector.guards.rates import Rates
+from collector.guards.suppression import Suppressed
 from collector.head import Head
 from collector.keys import Keys
 from collector.metrics import CollectorMetrics
-from collector.settings import CollectorSettings
+from collector.settings import CollectorSettings, WriteKey
 from collector.sinks.port import Sink
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +60,8 @@ class Route:
     methods: tuple[str, ...]
     answer: Callable[[Request], Awaitable[Answer]]
     instead: Mapping[int, HTTPStatus] | None = None
+    counted: bool = True
+    """Whether a request counts for its address here; events count where they are admitted."""
 
 
 class CollectorApp:
@@ -66,30 +75,61 @@ class CollectorApp:
         metrics: CollectorMetrics,
         *,
         debug: DebugLog | None = None,
+        processes: int = 1,
     ) -> None:
         self._settings = settings
         self._debug = debug
         self._metrics = metrics
         self._keys = Keys(settings.keys)
+        self.proxies: Final = Proxies(settings.proxies, settings.client_address_header)
+        self._rates = Rates(settings.addresses, processes, metrics.addresses)
+        self.connections: Final = Connections(
+            settings.connections,
+            Networks((*settings.addresses.exempt, *settings.proxies)),
+            settings.limits.body_seconds + settings.connections.idle_seconds + SWEEP_SECONDS,
+            metrics,
+        )
         self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self.events = EventsRoute(settings, sink, clock, metrics, self._keys, debug=debug)
+        self.events = EventsRoute(settings, sink, clock, metrics, self._keys, rates=self._rates, debug=debug)
+        self.files = live_files(settings, metrics.file_broken, self._take_keys, self._take_suppressed)
         self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
         native = EventPath("events", settings.events_path, ("POST",), always(NATIVE), results, key_required=True)
         self.events_at: Final = Paths((native, *EVENT_PATHS)).at
         self._settings_at: Final = Paths(SETTINGS_PATHS).at
         self._routes = {
             settings.autocapture_path: Route("autocapture", ("GET", "HEAD"), self._autocapture),
-            "/healthz": Route("healthz", ("GET", "HEAD"), self._healthz),
+            "/healthz": Route("healthz", ("GET", "HEAD"), self._healthz, counted=False),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope, as the ASGI specification (version 3) says."""
         if scope["type"] == "lifespan":
-            await run_lifespan(receive, send, self.close)
+            watching = asyncio.create_task(watch(self.files))
+            try:
+                await run_lifespan(receive, send, self.close)
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
             await self._serve(scope, receive, send)
+
+    def _take_keys(self, keys: tuple[WriteKey, ...]) -> None:
+        self._keys.replace(keys)
+        self._rates.forget_others(key.name for key in keys)
+
+    def _take_suppressed(self, found: Suppressed) -> None:
+        self.events.suppressed = found
+
+    def note(self) -> str | None:
+        """Return what an operator should know though events are accepted; None where there is nothing."""
+        problems = [f"{one.problem}; what it said before holds" for one in self.files if one.problem is not None]
+        return "; ".join(problems) or None
+
+    async def told(self) -> str | None:
+        """Return the note, as the admin port asks for it."""
+        return self.note()
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over the (person key, id) pairs that an earlier process has made durable."""
@@ -104,7 +144,7 @@ class CollectorApp:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = read_origin(headers.get(b"origin"))
         peer = scope.get("client")
-        address = peer[0] if peer else None
+        address = self.proxies.client(read_address(peer[0]) if peer else None, scope["headers"])
         head = Head(scope["method"], scope["path"], scope["query_string"], headers, origin, address)
         request = Request(head, receive)
         route = self._route(request.head.path)
@@ -154,7 +194,7 @@ class CollectorApp:
         if found is not None:
             return found
         if (events := self.events_at(path)) is not None:
-            return Route(events.name, events.methods, partial(self._events, events), events.instead)
+            return Route(events.name, events.methods, partial(self._events, events), events.instead, counted=False)
         if (settings := self._settings_at(path)) is not None:
             return Route(settings.name, settings.methods, partial(self._sdk_settings, settings))
         return None
@@ -162,6 +202,8 @@ class CollectorApp:
     async def _answer(self, route: Route | None, request: Request) -> Answer:
         """Return the route's answer, or the refusal that an error stands for."""
         try:
+            if route is None or route.counted:
+                self._rates.count_request(request.head.address)
             if request.head.method == "OPTIONS":
                 return Answer(HTTPStatus.NO_CONTENT)
             if route is None:
@@ -240,6 +282,7 @@ def make_app(
     *,
     registry: CollectorRegistry | None = None,
     debug: DebugLog | None = None,
+    processes: int = 1,
 ) -> CollectorApp:
     """Return the public port's application.
 
@@ -249,6 +292,7 @@ def make_app(
         clock: returns UTC milliseconds.
         registry: where the metrics are registered; a new one if None.
         debug: remembers what comes in and what was understood of it; nothing is remembered if None.
+        processes: how many share the port: each has its part of the rates.
     """
     metrics = CollectorMetrics(registry if registry is not None else CollectorRegistry())
-    return CollectorApp(settings, sink, clock, metrics, debug=debug)
+    return CollectorApp(settings, sink, clock, metrics, debug=debug, processes=processes)

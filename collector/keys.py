@@ -50,9 +50,13 @@ def _in_query(query: bytes) -> bytes | None:
 
 
 class Keys:
-    """The write keys of the settings, and their origins."""
+    """The write keys in force, and their origins."""
 
     def __init__(self, keys: Sequence[WriteKey]) -> None:
+        self.replace(keys)
+
+    def replace(self, keys: Sequence[WriteKey]) -> None:
+        """Know these from now on; requests that were admitted before keep theirs."""
         self._keys = [(key.key.get_secret_value().encode(), key) for key in keys]
         public = [key for key in keys if not key.trusted]
         self._any_origin = any(not key.origins for key in public)

@@ -50,6 +50,25 @@ MASKED: Final = Metric(
 FAULTS: Final = Metric(
     PREFIX + "faults_total", "counter", "requests", (), "requests that met a fault of ours; see the log"
 )
+ADDRESSES: Final = Metric(
+    PREFIX + "addresses_remembered", "gauge", "addresses", (), "addresses whose rates are known, of all processes"
+)
+CONNECTIONS: Final = Metric(PREFIX + "connections_open", "gauge", "connections", (), "clients that are connected")
+CONNECTIONS_CLOSED: Final = Metric(
+    PREFIX + "connections_closed_total",
+    "counter",
+    "connections",
+    ("reason",),
+    "connections that were closed on a client: `address` (too many of it), `room` (quiet longest, and a new one came), "
+    "`full` (all others are busy), `quiet` (no whole request for too long, or takes no answers)",
+)
+FILE_BROKEN: Final = Metric(
+    PREFIX + "file_broken",
+    "gauge",
+    "flag",
+    ("file",),
+    "1 while `keys`, `suppressed` or `certificate` cannot be read and what it said before holds; /readyz says why",
+)
 READING: Final = Metric(PREFIX + "reading_bytes", "gauge", "bytes", (), "bodies being read right now")
 REQUEST_SECONDS: Final = Metric(
     PREFIX + "request_seconds",
@@ -114,7 +133,8 @@ WORKER_DEATHS: Final = Metric(
 )
 
 METRICS: Final = (
-    REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, READING, REQUEST_SECONDS,
+    REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, ADDRESSES,
+    CONNECTIONS, CONNECTIONS_CLOSED, FILE_BROKEN, READING, REQUEST_SECONDS,
     BODY_BYTES, SINK_SECONDS, SINK_READY, SPOOL_BYTES, SPOOL_LIMIT, SPOOL_ROWS, SPOOL_OLDEST, SPOOLED, DRAINED,
     SPOOL_REFUSED, SPOOL_SET_ASIDE, WORKER_DEATHS,
 )  # fmt: skip
@@ -135,6 +155,10 @@ class CollectorMetrics:
         self.failed = FAILED.counter(registry)
         self.masked = MASKED.counter(registry)
         self.faults = FAULTS.counter(registry)
+        self.addresses = ADDRESSES.gauge(registry)
+        self.connections_open = CONNECTIONS.gauge(registry)
+        self.connections_closed = CONNECTIONS_CLOSED.counter(registry)
+        self.file_broken = FILE_BROKEN.gauge(registry, together="livemax")
         self.reading_bytes = READING.gauge(registry)
         self.request_seconds = REQUEST_SECONDS.histogram(registry)
         self.body_bytes = BODY_BYTES.histogram(registry)

@@ -33,13 +33,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from collector.answer import Answer, refusal
 from collector.cors import read_origin
 from collector.dialects.path import EventPath
-from collector.errors import RequestError, TooLargeHeadError, UnreadableRequestError
+from collector.errors import OverloadedError, RequestError, TooLargeHeadError, UnreadableRequestError
 from collector.events import Upload
+from collector.guards.proxies import read_address
 from collector.head import Head
 from collector.http import CollectorApp
 
-MAX_HEAD_BYTES: Final = 64 * 1024
-"""URL and headers of one request; what h11 and nginx (4 buffers of 16 KiB at most) take, and no browser sends."""
+MOST_PIPELINED: Final = 20_000
+"""Requests of all connections of a process that wait for their turn, about 2 KB each; only benchmarks send any."""
 UPGRADE_HEADERS: Final = frozenset({b"upgrade", b"connection", b"http2-settings"})
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -78,6 +79,7 @@ class _Upload:
         self.keep_alive: bool = parser.get_http_version() != "1.0" and parser.should_keep_alive()
         try:
             self._upload = self._app.events.admit(events_path, head)
+            self._upload.body.on_shed = self._give_up
         except RequestError as error:
             self.refuse(error)
 
@@ -112,6 +114,11 @@ class _Upload:
         self._refusal = self._refusal_of(error)
         if self._my_turn:
             self._send(self._refusal)
+
+    def _give_up(self, error: RequestError) -> None:
+        """Make room for the bodies of others: the rest of this one is not read."""
+        self.keep_alive = False
+        self.refuse(error)
 
     def _refusal_of(self, error: Exception) -> Answer:
         return self._app.refuse(error, self._events_path.name, self._events_path.instead)
@@ -170,9 +177,12 @@ class _IngestProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*arguments, **named)
-        self.address: str | None = None
+        self._peer: str | None = None
         self._direct = not self.root_path and self.limit_concurrency is None
         self._head_bytes = 0
+        self._unread_bytes = 0  # came since the parser last told of something whole, so are kept by the parser
+        self._held_bytes = 0  # of a head, counted among all that is being read
+        self._waiting = 0  # pipelined requests, counted among those of all connections
         self._begun = False  # a request is arriving, ...
         self._in_head = False  # ... and its head still is
         self._deadline: asyncio.TimerHandle | None = None
@@ -185,15 +195,20 @@ class _IngestProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who has connected; called by the event loop."""
         super().connection_made(transport)
-        self.address = self.client[0] if self.client else None
+        self._peer = read_address(self.client[0]) if self.client else None
+        if not self.collector.connections.opened(self, self._peer):
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Read on; called by the event loop."""
         if self._ending:
             return
         self._unset_keepalive_if_required()
+        self._unread_bytes += len(data)
         try:
             self._feed(data)
+            if self._unread_bytes > self.collector.events.bodies.limits.head_bytes:
+                self._refuse_head()
         except RequestError as error:
             self._end_with(error)
         except httptools.HttpParserError as error:  # a callback's own error is the context of the parser's
@@ -235,17 +250,19 @@ class _IngestProtocol(HttpToolsProtocol):
         """Give up what has arrived and is not being answered; called by the event loop."""
         self._begun = False
         self._watch()
+        self.collector.connections.closed(self)
         for waiting in (self.cycle, *(cycle for cycle, _ in self.pipeline)):
             if isinstance(waiting, _Upload):
                 waiting.drop()
         self.pipeline.clear()
+        self._count_waiting()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._head_bytes = 0
+        self._head_bytes = self._unread_bytes = 0
         self._begun = self._in_head = True
 
     def on_url(self, url: bytes) -> None:
@@ -258,21 +275,32 @@ class _IngestProtocol(HttpToolsProtocol):
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            msg = f"URL and headers are larger than {MAX_HEAD_BYTES} bytes: send cookies elsewhere"
-            raise TooLargeHeadError(msg)
+        if self._head_bytes > self.collector.events.bodies.limits.head_bytes:
+            self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        limit = self.collector.events.bodies.limits.head_bytes
+        msg = f"URL and headers are larger than {limit} bytes: send cookies elsewhere"
+        raise TooLargeHeadError(msg)
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # `_feed` comes back with it
         self._in_head = False
+        self._unread_bytes = 0
+        if self.pipeline:
+            self._count_waiting()
+            if self.collector.connections.pipelined > MOST_PIPELINED:
+                msg = f"more than {MOST_PIPELINED} requests wait for their turn: ask after the answer"
+                raise OverloadedError(msg)
         path, _, query = self.url.partition(b"?")
         name = path.decode("latin-1")
         found = self.collector.events_at(name) if self._direct and b"#" not in query else None
         method = self.parser.get_method().decode("latin-1")
         if found is not None and method in found.methods:
             headers = dict(self.headers)
-            head = Head(method, name, query, headers, read_origin(headers.get(b"origin")), self.address)
+            address = self.collector.proxies.client(self._peer, self.headers)
+            head = Head(method, name, query, headers, read_origin(headers.get(b"origin")), address)
             self._take(_Upload(self, found, head))
         else:
             self._hand_back()
@@ -294,7 +322,13 @@ class _IngestProtocol(HttpToolsProtocol):
         self.headers += headers
         super().on_headers_complete()
 
+    def _count_waiting(self) -> None:
+        waiting = len(self.pipeline)
+        self.collector.connections.pipelined += waiting - self._waiting
+        self._waiting = waiting
+
     def on_body(self, body: bytes) -> None:
+        self._unread_bytes = 0
         if isinstance(self.cycle, _Upload):
             self.cycle.add(body)
         else:
@@ -304,6 +338,7 @@ class _IngestProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._begun = False
+        self._unread_bytes = 0
         if self._deadline is not None:
             self._watch()  # else the next of a row of pipelined requests would have less time
         if isinstance(self.cycle, _Upload):
@@ -315,6 +350,7 @@ class _IngestProtocol(HttpToolsProtocol):
 
     def _watch(self) -> None:
         """Give a request that is not here as a whole its time; what arrives in one piece never costs a timer."""
+        self._hold_head()
         if self._begun and not self._ending:
             self.collector.events.bodies.show()
             if self._deadline is None:
@@ -322,6 +358,17 @@ class _IngestProtocol(HttpToolsProtocol):
         elif self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _hold_head(self) -> None:
+        """Count what is kept of a head that is arriving; where all is too much, those go that are quiet longest."""
+        arriving = self._begun and not self._ending and self._in_head
+        held = max(self._head_bytes, self._unread_bytes) if arriving else 0
+        if held != self._held_bytes:
+            bodies, more = self.collector.events.bodies, held - self._held_bytes
+            self._held_bytes = held
+            bodies.hold(more)
+            while more > 0 and bodies.held > bodies.limits.reading_bytes and self.collector.connections.make_room():
+                continue
 
     def _too_late(self) -> None:
         self._deadline = None
@@ -356,6 +403,8 @@ class _IngestProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._count_waiting()
+        self.collector.connections.answered(self, self.loop.time())
         if self.flow.write_paused or self._ending:
             self.flow.pause_reading()
         if self._ending:
@@ -374,10 +423,24 @@ class _IngestProtocol(HttpToolsProtocol):
 
     # The end
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request that is here as a whole waits for its answer."""
+        current = self._current
+        if current is None or current.response_complete:
+            return False
+        return bool(current.body_complete) if isinstance(current, _Upload) else not current.more_body
+
+    def abort(self) -> None:
+        """Close it now, whatever waits to be sent."""
+        self._end_with(None)
+        self.transport.abort()
+
     def _end_with(self, error: RequestError | None) -> None:
         """Read nothing more; close after the answers under way and, if there is one, this error's."""
         self._give_up_arriving()
         self._ending = True
+        self._hold_head()
         self.flow.pause_reading()
         if error is not None:
             self._last_words = refusal(error)

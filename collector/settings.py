@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
@@ -9,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 MIB = 1024 * 1024
 
 DialectName = Literal["native", "posthog", "segment", "rudder", "snowplow", "growingio", "sensors"]
+
+Network = IPv4Network | IPv6Network
 
 
 class WriteKey(BaseModel):
@@ -28,6 +33,30 @@ class WriteKey(BaseModel):
         default=(), description="the SDKs that may use it: native, posthog, segment, ...; empty: any"
     )
     demo: bool = Field(default=False, description="known to everybody, hence refused behind a proxy")
+    events_per_second: float | None = Field(
+        default=None, gt=0, description="of all its clients together, divided by the processes; none: no limit"
+    )
+    burst_seconds: float = Field(default=10, gt=0, description="for how many seconds' worth may come at once")
+
+
+def check_keys(keys: Sequence[WriteKey]) -> None:
+    """Raise ValueError where two keys are the same, or have one name and differ in more than the key itself.
+
+    One name for two is how a key is changed: the new one beside the old one, until all clients have it.
+    """
+    secrets = {key.key.get_secret_value() for key in keys}
+    if len(secrets) != len(keys):
+        msg = "two write keys have the same key: give each its own"
+        raise ValueError(msg)
+    named: dict[str, WriteKey] = {}
+    for key in keys:
+        same = named.setdefault(key.name, key)
+        if key.model_copy(update={"key": same.key}) != same:
+            msg = (
+                f"two write keys have the same name {key.name} and differ in more than the key: give each its own "
+                "name, or make them the old and the new key of one source"
+            )
+            raise ValueError(msg)
 
 
 class Limits(BaseModel):
@@ -52,6 +81,63 @@ class Limits(BaseModel):
         default=64 * MIB, ge=MIB, description="bodies of all requests that are being read; beyond it 503"
     )
     body_seconds: float = Field(default=30, gt=0, description="a body must have arrived by then, or it is given up")
+    head_bytes: int = Field(
+        default=64 * 1024,
+        ge=1024,
+        le=1024 * 1024,
+        description="URL and headers; what h11 and nginx take (4 buffers of 16 KiB at most), and no browser sends",
+    )
+
+
+PRIVATE: tuple[Network, ...] = tuple(
+    ip_network(one) for one in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+)
+"""This machine (RFC 1122, RFC 4291) and private networks (RFC 1918, RFC 4193)."""
+
+
+class AddressLimits(BaseModel):
+    """What one address may send, an IPv6 address with all of its /64; beyond it 429, or what the SDK survives."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests_per_second: float | None = Field(
+        default=500,
+        gt=0,
+        description="an office or a mobile carrier shares an address: hundreds of people at once; none: no limit",
+    )
+    events_per_second: float | None = Field(
+        default=5000, gt=0, description="as many as a tenth of a core takes; none: no limit"
+    )
+    burst_seconds: float = Field(default=10, gt=0, description="for how many seconds' worth may come at once")
+    exempt: tuple[Network, ...] = Field(
+        default=PRIVATE,
+        description="networks without these limits: by default this machine and private networks, where servers of "
+        "yours are, or a proxy that `proxies` does not name",
+    )
+    remembered: int = Field(
+        default=100_000, ge=100, description="addresses whose rates are known, in each process; about 300 bytes each"
+    )
+
+
+class ConnectionLimits(BaseModel):
+    """How many connections each process holds, and how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    most: int = Field(
+        default=10_000,
+        ge=100,
+        description="beyond it the one that has been quiet longest is closed; less where fewer files may be open",
+    )
+    of_address: int = Field(
+        default=1000,
+        ge=1,
+        description="of one address (IPv6: a /64); beyond it new ones are closed. Not of `addresses.exempt` and "
+        "`proxies`",
+    )
+    idle_seconds: int = Field(
+        default=5, ge=1, description="between requests; more than that of a proxy in front, or it meets closed ones"
+    )
 
 
 class CollectorSettings(BaseModel):
@@ -69,7 +155,30 @@ class CollectorSettings(BaseModel):
         default=3600, ge=0, description="how long browsers keep autocapture.js without asking; a fix arrives in an hour"
     )
     keys: tuple[WriteKey, ...] = Field(default=(), description="who may write")
+    keys_file: Path | None = Field(
+        default=None,
+        description="TOML with more of them, [[keys]]; read again within seconds of a change, so that a key comes or "
+        "goes without a restart",
+    )
+    suppressed_file: Path | None = Field(
+        default=None,
+        description="who is not recorded, one a line: user ID, device ID, address IP; read again within seconds of a "
+        "change. `phasewatch suppress` writes it",
+    )
+    proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="networks of the proxies in front, 10.0.0.0/8; of others no forwarding header counts, as anybody "
+        "may send one",
+    )
+    client_address_header: str = Field(
+        default="x-forwarded-for",
+        pattern=r"^[a-z][a-z0-9-]{0,63}$",
+        description="in which those proxies name the client: x-forwarded-for, forwarded (RFC 7239), cf-connecting-ip, "
+        "...; only this one counts, because a proxy passes others on as they came",
+    )
     limits: Limits = Field(default=Limits(), description="what one request and one event may weigh")
+    addresses: AddressLimits = Field(default=AddressLimits(), description="what one address may send")
+    connections: ConnectionLimits = Field(default=ConnectionLimits(), description="how many connections, how long")
     linger_ms: float = Field(
         default=5, ge=0, le=1000, description="events arriving within it share one fsync; it delays each answer by that"
     )
@@ -88,13 +197,7 @@ class CollectorSettings(BaseModel):
 
     @model_validator(mode="after")
     def _no_two_alike(self) -> Self:
-        for what, values in (
-            ("names", [key.name for key in self.keys]),
-            ("keys", [key.key.get_secret_value() for key in self.keys]),
-        ):
-            if len(set(values)) != len(values):
-                msg = f"two write keys have the same {what[:-1]}: give each its own"
-                raise ValueError(msg)
+        check_keys(self.keys)
         reserved = ("/healthz", self.autocapture_path)
         if self.events_path in reserved or self.autocapture_path == "/healthz":
             msg = "events_path, autocapture_path and /healthz must differ"

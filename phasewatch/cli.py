@@ -47,6 +47,11 @@ definitions_app = typer.Typer(
 )
 app.add_typer(definitions_app, name="definitions")
 
+suppress_app = typer.Typer(
+    no_args_is_help=True, help="Who is not recorded: users, devices, addresses; takes effect within seconds."
+)
+app.add_typer(suppress_app, name="suppress")
+
 SettingsFile = Annotated[
     Path | None,
     typer.Option(
@@ -545,3 +550,33 @@ def publish(file: DefinitionsFile, *, settings_file: SettingsFile = None, data_d
     from phasewatch.commands.definitions import run_publish  # noqa: PLC0415 - see the module's docstring
 
     raise typer.Exit(run_publish(settings, file))
+
+
+SuppressKind = Annotated[str, typer.Argument(metavar="KIND", help="user, device or address.")]
+SuppressValues = Annotated[
+    list[str], typer.Argument(metavar="VALUE...", help="User ids, anonymous ids, or IP addresses and networks.")
+]
+
+
+@suppress_app.command("add")
+def suppress_add(kind: SuppressKind, values: SuppressValues, *, settings_file: SettingsFile = None) -> None:
+    """Record nothing more of these; what is in the log already stays."""
+    from phasewatch.commands.suppress import change  # noqa: PLC0415 - see the module's docstring
+
+    change(_settings(settings_file), kind, values, add=True)
+
+
+@suppress_app.command("remove")
+def suppress_remove(kind: SuppressKind, values: SuppressValues, *, settings_file: SettingsFile = None) -> None:
+    """Record these again."""
+    from phasewatch.commands.suppress import change  # noqa: PLC0415 - see the module's docstring
+
+    change(_settings(settings_file), kind, values, add=False)
+
+
+@suppress_app.command("list")
+def suppress_list(*, as_json: AsJson = False, settings_file: SettingsFile = None) -> None:
+    """Show who is not recorded."""
+    from phasewatch.commands.suppress import show  # noqa: PLC0415 - see the module's docstring
+
+    show(_settings(settings_file), as_json=as_json)

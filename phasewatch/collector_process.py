@@ -22,7 +22,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from pydantic import SecretStr
 
 from collector.admin import AdminApp
-from collector.metrics import WORKER_DEATHS
+from collector.guards.files import BrokenFileError
+from collector.guards.live import live_files
+from collector.metrics import FILE_BROKEN, WORKER_DEATHS
 from collector.sinks.kafka import KafkaSink
 from collector.sinks.kafka_topics import UnfitTopicError
 from collector.sinks.port import SinkUnavailableError
@@ -61,21 +63,32 @@ def run_collector(settings: Settings, *, workers: int) -> int:
         workers: how many processes share the port.
 
     Raises:
-        UsageError: if no Kafka is set, a port is taken, or nothing can be spooled.
+        UsageError: if no Kafka is set, a port is taken, a file of keys is broken, or nothing can be spooled.
         ServiceAwayError: if Kafka does not answer at the first start; later what comes in is spooled.
         FaultError: if a topic is missing or does not keep the guarantees.
     """
     require_kafka(settings, "collector")
+    _check_files(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Supervisor(settings, workers).run())
     return 0
 
 
+def _check_files(settings: Settings) -> None:
+    try:
+        live_files(settings.collector, FILE_BROKEN.gauge(CollectorRegistry()), lambda _: None, lambda _: None)
+    except BrokenFileError as error:
+        raise UsageError(str(error)) from error
+
+
 class _Worker:
     """One accepting process, started again whenever it ends."""
 
-    def __init__(self, number: int, settings: Settings, listener: socket.socket, metrics_dir: Path) -> None:
+    def __init__(
+        self, number: int, processes: int, settings: Settings, listener: socket.socket, metrics_dir: Path
+    ) -> None:
         self.number = number
+        self._processes = processes
         self.serving = asyncio.Event()
         """Set when it has accepted for the first time."""
         self._settings = settings
@@ -103,7 +116,7 @@ class _Worker:
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
         # Not in its arguments or environment, which others on this machine may see.
-        given = {"number": self.number, "settings": self._settings.model_dump()}
+        given = {"number": self.number, "processes": self._processes, "settings": self._settings.model_dump()}
         writer.write(json.dumps(given, default=_plain).encode() + b"\n")
         try:
             if await _line(reader) == SERVING:
@@ -183,7 +196,9 @@ class _Supervisor:
             listen(settings.collector.host, settings.collector.port) as listener,
         ):
             MultiProcessCollector(self._registry, metrics_dir)  # type: ignore[no-untyped-call]
-            workers = [_Worker(n, settings, listener, Path(metrics_dir)) for n in range(1, self._count + 1)]
+            workers = [
+                _Worker(n, self._count, settings, listener, Path(metrics_dir)) for n in range(1, self._count + 1)
+            ]
             parts = {f"worker {worker.number}": worker.not_ready for worker in workers}
             port = ADMIN_PORT if settings.admin.port is None else settings.admin.port
             notes = {f"worker {worker.number}": worker.note for worker in workers}

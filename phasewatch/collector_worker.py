@@ -19,7 +19,7 @@ import structlog
 import uvloop
 from prometheus_client import CollectorRegistry, values
 
-from collector.http import make_app
+from collector.http import CollectorApp, make_app
 from collector.metrics import SpoolMetrics
 from collector.protocol import ingest_protocol
 from collector.sinks.kafka import DELIVERY_SECONDS, KafkaSink
@@ -51,11 +51,11 @@ async def run(listener: socket.socket, channel: socket.socket) -> None:
     registry = CollectorRegistry()
     sink = _open_sink(settings, registry)
     sink.task.add_done_callback(lambda _: stop.set())  # only by a fault: a process that does not drain is started again
-    app = make_app(settings.collector, sink, now_ms, registry=registry)
+    app = make_app(settings.collector, sink, now_ms, registry=registry, processes=given["processes"])
     servers = Servers()
     await servers.serve_on(app, listener, http=ingest_protocol(app))
     writer.write(SERVING)
-    answering = asyncio.create_task(_answer(reader, writer, sink, stop))
+    answering = asyncio.create_task(_answer(reader, writer, (sink, app), stop))
     await stop.wait()
     await servers.stop()
     await sink.close()
@@ -83,11 +83,15 @@ def _open_sink(settings: Settings, registry: CollectorRegistry) -> SpoolingSink:
     )
 
 
-async def _answer(reader: StreamReader, writer: StreamWriter, sink: SpoolingSink, stop: asyncio.Event) -> None:
+async def _answer(
+    reader: StreamReader, writer: StreamWriter, parts: tuple[SpoolingSink, CollectorApp], stop: asyncio.Event
+) -> None:
     """Answer each question, a number, with a line of JSON: the number, why nothing can be made durable, and a note."""
+    sink, app = parts
     try:
         while question := await reader.readline():
-            found = [int(question), await sink.not_ready(), sink.note()]
+            note = "; ".join(one for one in (sink.note(), app.note()) if one) or None
+            found = [int(question), await sink.not_ready(), note]
             writer.write(json.dumps(found).encode() + b"\n")
     except ConnectionError:
         pass  # the same as its end

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from collector.admin import make_admin_app
 from collector.debug import DebugLog
 from collector.debug_routes import DebugRoutes
+from collector.guards.files import BrokenFileError
 from collector.http import make_app
 from collector.protocol import ingest_protocol
 from collector.sinks.sqlite import SqliteSink
@@ -91,14 +92,18 @@ class Embedded:
         sink = SqliteSink.open(log_file(settings), partitions=log.partitions, log_id=log.log_id, clock=now_ms)
         self._close.insert(0, sink.close)
         debug = DebugLog(now_ms) if is_loopback(settings.admin.host) else None
-        collector = make_app(settings.collector, sink, now_ms, registry=self._registry, debug=debug)
+        try:
+            collector = make_app(settings.collector, sink, now_ms, registry=self._registry, debug=debug)
+        except BrokenFileError as error:
+            raise UsageError(str(error)) from error
         collector.remember(_durable(log, settings.collector.recent_ids))
         console = make_console_app(
             query=query, changes=log, clock=now_ms, settings=settings.console, registry=self._registry
         )
         self._end_streams = partial(end_streams, console)
         debug_routes = DebugRoutes(debug) if debug is not None else None
-        admin = make_admin_app(sink, self._registry, {"worker": self._worker_not_ready}, debug_routes)
+        notes = {"collector": collector.told}
+        admin = make_admin_app(sink, self._registry, {"worker": self._worker_not_ready}, debug_routes, notes)
         self.addresses.console = await serve_console(self._servers, console, settings.console)
         self.addresses.collector = await self._servers.serve(
             collector, settings.collector.host, settings.collector.port, http=ingest_protocol(collector)

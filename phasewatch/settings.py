@@ -203,9 +203,23 @@ class Collector(CollectorSettings):
     port: Port = Field(default=8600, description="The public port; 0 takes any free one.")
     keys: tuple[WriteKey, ...] = Field(
         default=DEMO_KEYS,
-        min_length=1,
-        description="Who may write. The default two are known to everybody and only accepted on this machine.",
+        description="Who may write. The default two are known to everybody and only accepted on this machine; with "
+        "`keys_file` there are none.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_of_a_file_instead(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("keys_file") is not None:
+            return {"keys": (), **given}
+        return given
+
+    @model_validator(mode="after")
+    def _somebody_may_write(self) -> Self:
+        if not self.keys and self.keys_file is None:
+            msg = "collector.keys is empty: nobody could write; name a key, or a keys_file"
+            raise ValueError(msg)
+        return self
 
 
 class Spool(Section):

@@ -27,7 +27,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     TOO_DEEP = "too_deep"
     SUPPRESSED = "suppressed"
-    """About an erased person, from before the erasure."""
+    """About somebody who is not to be recorded."""
     UNTRUSTED_SOURCE = "untrusted_source"
     """Something that only a trusted key may say."""
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from collector.protocol import MAX_HEAD_BYTES
 from collector.settings import Limits
 from tests.integration.collector_server import DEADLINE_SECONDS, Served, serve_collector
 
@@ -253,7 +252,7 @@ async def test_many_headers(served: Served) -> None:
     cookies = "".join(f"Cookie-{at}: {'x' * 100}\r\n" for at in range(500))
     await client.send(post("a", more=cookies))
     assert (await client.answer())[0] == 200
-    await client.send(post("b"), post("c", more=f"Cookie: {'x' * MAX_HEAD_BYTES}\r\n"))
+    await client.send(post("b"), post("c", more=f"Cookie: {'x' * LIMITS.head_bytes}\r\n"))
     assert (await client.answer())[0] == 200
     status, headers, found = await client.answer()
     assert (status, found["code"], headers["connection"]) == (431, "too_large_head", "close")

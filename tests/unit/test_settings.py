@@ -80,7 +80,7 @@ def test_a_file_of_the_working_directory_is_taken(tmp_path: Path) -> None:
         ("[collector.limits]\nevnts = 1\n", ["collector.limits.evnts", "Is it events?"]),
         ("port = 1\n", ["port", "outside any section"]),
         ("[collector\n", ["no TOML", "line 1"]),
-        ("[collector]\nkeys = []\n", ["collector.keys", "at least 1"]),
+        ("[collector]\nkeys = []\n", ["collector.keys", "nobody could write"]),
         ("[collector]\nkeys = 3\n", ["collector.keys", "should be a list"]),
     ],
 )
