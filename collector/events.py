@@ -97,7 +97,7 @@ class EventsRoute:
             key = self._keys.find(envelope.key)
             check_caller(key, head.headers, head.origin)
         check_dialect(key, dialect.name)
-        request = RequestFacts(key.name, key.trusted, self._clock())
+        request = RequestFacts(key.name, key.trusted, self._clock(), key.masking.rules)
         decoded = dialect.decode(envelope, request, self._limits)
         if self.debug is not None and seen is not None:
             self.debug.understood(seen, key.name, decoded)
