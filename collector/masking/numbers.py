@@ -23,6 +23,8 @@ _PHONE_GROUPS: Final = frozenset({(11,), (3, 4, 4), (3, 8), (7, 4)})
 _PHONE_DIGITS: Final = frozenset({11, 13, 15})
 
 _CARD_PREFIX = re.compile(
+    # An order's number of date and time, yyMMddHHmmss and 4 digits, is more often met than a Mastercard from 22 on.
+    r"(?!2[0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9])(?:"
     r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})"  # Visa
     r"|(?:5[1-5][0-9]{2}|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]{12}"  # Mastercard
     r"|3[47][0-9]{13}"  # American Express
@@ -31,6 +33,7 @@ _CARD_PREFIX = re.compile(
     r"|(?:62|81)[0-9]{14,17}"  # UnionPay
     r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])[0-9]{9,15}"  # Maestro
     r"|(?:955[589]|6013)[0-9]{12,15}"  # debit cards from before UnionPay's 62
+    r")"
 )
 """ISO/IEC 7812 issuer numbers with the lengths in use."""
 _CARD_FIRST: Final = 4
@@ -51,7 +54,9 @@ _HEX_CHARS: Final = 24
 """Hashes and ids of SDKs have as many or more, UUIDs 36; their digits are no number of anybody's."""
 _HEX_LEFT = re.compile(r"[0-9A-Fa-f-]*\Z")
 _HEX_RIGHT = re.compile(r"[0-9A-Fa-f-]*")
-_HEX_LETTER = re.compile(r"[A-Fa-f]")
+_HEX_LETTERS: Final = 3
+_HEX_BESIDE: Final = 12
+"""Beside a number: less may be a word, as in `card-6222...`."""
 _AROUND: Final = 64
 
 
@@ -154,5 +159,9 @@ def _part_of_more(text: str, start: int, end: int) -> bool:
         return True
     left = _HEX_LEFT.search(text[max(0, start - _AROUND) : start])
     right = _HEX_RIGHT.match(text[end : end + _AROUND])
-    around = (left[0] if left is not None else "") + (right[0] if right is not None else "")
-    return len(around) + end - start >= _HEX_CHARS and _HEX_LETTER.search(around) is not None
+    around = ((left[0] if left is not None else "") + (right[0] if right is not None else "")).replace("-", "")
+    return (
+        len(around) >= _HEX_BESIDE
+        and len(around) + end - start >= _HEX_CHARS
+        and sum(not one.isdecimal() for one in around) >= _HEX_LETTERS
+    )

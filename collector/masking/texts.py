@@ -54,7 +54,7 @@ _EMAIL = re.compile(
     r"(?:[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}\.(?!(?:js|css|json|png|jpe?g|gif|svg|webp|html?)(?![A-Za-z]))"
     r"[A-Za-z]{2,63}|(?:[^\W_]|-){1,63}(?:\.(?:[^\W_]|-){1,63}){0,8}\.[^\W\d_]{2,63})"
 )
-_INTERNATIONAL = re.compile(r"(?<![0-9A-Za-z+])\+[1-9](?:[ ().-]{0,2}[0-9]){9,14}(?![0-9])")
+_INTERNATIONAL = re.compile(r"(?<![0-9A-Za-z+])\+[1-9](?:[ +().-]{0,2}[0-9]){9,14}(?![0-9])")
 """E.164: + and at most 15 digits; with fewer than 10 it is most often a signed number."""
 _DECIMAL = re.compile(r"\+[0-9]+\.[0-9]+")
 _WORD = re.compile(r"\S+")

@@ -100,7 +100,7 @@ class UrlMask:
         plain = decoded(value)
         if "=" in plain:
             return name + equals + self._nested(value, plain, nested, kinds)
-        found = self._texts.mask(plain)[1] or self._texts.mask(plain.replace("+", " "))[1]
+        _, found = self._texts.mask(plain)
         kinds += found
         return name + equals + MASK if found else pair
 
