@@ -156,7 +156,7 @@ class EventCollector:
         for reason, count in Counter(one.reason for one in found.errors).items():
             self._metrics.rejected.labels(source, reason).inc(count)
         for kind, count in masked.items():
-            self._metrics.masked.labels(kind).inc(count)
+            self._metrics.masked.labels(source, kind).inc(count)
 
     def _count_failed(self, source: str, events: int) -> None:
         """Count a request that gets no results: its events come again, and what is durable of them is dropped then."""

@@ -105,7 +105,7 @@ class EventsRoute:
             check_caller(key, head.headers, head.origin)
             self._rates.check_key(key)
         check_dialect(key, dialect.name)
-        request = RequestFacts(key.name, key.trusted, self._clock())
+        request = RequestFacts(key.name, key.trusted, self._clock(), key.masking.rules)
         decoded = dialect.decode(envelope, request, self._limits)
         self._rates.count_events(key, head.address, len(decoded.events) + len(decoded.rejections))
         if self.suppressed.any:

@@ -45,7 +45,7 @@ FAILED: Final = Metric(
     "events in requests that were read and not answered with results: their client is to send them again",
 )
 MASKED: Final = Metric(
-    PREFIX + "masked_total", "counter", "values", ("kind",), "secrets and personal values masked in URLs"
+    PREFIX + "masked_total", "counter", "values", ("source", "kind"), "secrets and personal values masked"
 )
 FAULTS: Final = Metric(
     PREFIX + "faults_total", "counter", "requests", (), "requests that met a fault of ours; see the log"

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
+from collector.masking.rules import Masking, masking_for
+
 MIB = 1024 * 1024
 
 DialectName = Literal["native", "posthog", "segment", "rudder", "snowplow", "growingio", "sensors"]
 
 Network = IPv4Network | IPv6Network
+
+
+Kind = Literal["secret", "email", "phone", "id_number", "card"]
+ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class MaskingSettings(BaseModel):
+    """What of a source's events is masked before anything is written (docs/masking.md); ids never are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kinds: tuple[Kind, ...] = Field(
+        default=("secret", "email", "phone", "id_number", "card"),
+        description="what is masked; all, for what is in the log once stays there for as long as it is kept",
+    )
+    secret_names: tuple[ParameterName, ...] = Field(
+        default=(), description="further parameters and properties whose values are always masked: `policy_no`"
+    )
+    kept_names: tuple[ParameterName, ...] = Field(
+        default=(), description="parameters and properties whose values never are: `code`, where it is always a fund's"
+    )
+
+    @cached_property
+    def rules(self) -> Masking:
+        """What these settings ask for."""
+        return masking_for(self.kinds, self.secret_names, self.kept_names)
 
 
 class WriteKey(BaseModel):
@@ -32,6 +61,7 @@ class WriteKey(BaseModel):
     dialects: tuple[DialectName, ...] = Field(
         default=(), description="the SDKs that may use it: native, posthog, segment, ...; empty: any"
     )
+    masking: MaskingSettings = Field(default=MaskingSettings(), description="what is masked of its events")
     demo: bool = Field(default=False, description="known to everybody, hence refused behind a proxy")
     events_per_second: float | None = Field(
         default=None, gt=0, description="of all its clients together, divided by the processes; none: no limit"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from collector.masking.rules import EVERYTHING, Masking
 from collector.wire.event import Event
 
 
@@ -35,12 +36,14 @@ class Reason(StrEnum):
 class RequestFacts(NamedTuple):
     """What a decoder may know about a request beside its body.
 
-    `source` is the write key's name, `trusted` its kind, `received_at` the collector's clock in UTC milliseconds.
+    `source` is the write key's name, `trusted` its kind, `received_at` the collector's clock in UTC milliseconds,
+    `masking` what the key's settings let nobody write.
     """
 
     source: str
     trusted: bool
     received_at: int
+    masking: Masking = EVERYTHING
 
 
 class RejectedEventError(Exception):

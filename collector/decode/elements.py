@@ -10,6 +10,9 @@ from collector.decode.ordinary import MAX_SEQ
 CHOICES: Final = frozenset({"select", "option", "textarea"})
 """Elements whose text is what somebody chose or wrote: it is not kept."""
 
+FIELDS: Final = CHOICES | {"input", "edittext", "uitextfield", "uitextview"}
+"""Elements, of pages and of apps, whose text may be what somebody typed, where nothing tells a button from a field."""
+
 SELECTOR_CLASSES: Final = 3
 """How many classes a step of a selector names, as in autocapture.js."""
 

@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from collector.decode.elements import SELECTOR_CLASSES
-from collector.masking import mask_url
+from collector.decode.elements import CHOICES, SELECTOR_CLASSES
+from collector.masking.rules import AlreadyMasked, Masking
 
 MAX_ELEMENTS: Final = 128
 """Few pages are as deep; what lies further out is not looked at."""
@@ -30,6 +30,8 @@ _MAX_CACHED_CHARS: Final = 4096
 _BUTTONS: Final = frozenset({"submit", "button"})
 _MEANINGFUL: Final = frozenset({"a", "button", "label", "summary"})
 _LINKS: Final = frozenset({"a", "area"})
+_TYPED: Final = ("attr__value", "text", "$el_text")
+"""Where the value of a field stands, or its text."""
 
 _ELEMENT = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.)*+"?)++', re.DOTALL)
 _HEAD_END = re.compile(r':(?=(?:attr__[^"=]{0,128}+|attr_id|href|nth-child|nth-of-type|text)=")')
@@ -40,13 +42,17 @@ _VALUE = re.compile(r'([^"=]*+)(?:="((?:[^"\\]++|\\.)*+)"|["=]|\Z)', re.DOTALL)
 
 
 class Described(NamedTuple):
-    """The element that something happened to; `place` is its index from 0, `href` what the page says."""
+    """The element that something happened to; `place` is its index from 0, `href` what the page says.
+
+    `typed` tells that it is a field, whose text would be what somebody typed or chose.
+    """
 
     tag: str | None = None
     text: str | None = None
     selector: str | None = None
     href: str | None = None
     place: int | None = None
+    typed: bool = False
 
 
 class _Node(NamedTuple):
@@ -65,40 +71,64 @@ class _Node(NamedTuple):
     def label(self) -> str | None:
         """The text; an input's is the label of a button, which is no value that anybody typed."""
         if self.tag == "input":
-            return self.attributes.get("value") if self.attributes.get("type") in _BUTTONS else None
-        return self.text
+            return None if self.typed else self.attributes.get("value")
+        return None if self.typed else self.text
+
+    @property
+    def typed(self) -> bool:
+        """Whether its value or text is what somebody typed or chose."""
+        return self.tag in CHOICES or (self.tag == "input" and self.attributes.get("type") not in _BUTTONS)
 
 
-def read_chain(chain: str, *, nearest: bool) -> tuple[Described, msgspec.Raw]:
-    """Return the element of a chain, and the chain as JSON with every URL in it masked.
+def read_chain(chain: str, masking: Masking, *, nearest: bool) -> tuple[Described, AlreadyMasked]:
+    """Return the element of a chain, and the chain masked, without the values of fields.
 
     Args:
         chain: as PostHog sends it; what is no chain describes nothing.
+        masking: of its source.
         nearest: take the nearest element that means something when clicked, else the innermost.
     """
     read = _read_chain if len(chain) <= _MAX_CACHED_CHARS else _read_chain.__wrapped__
-    return read(chain, nearest)
+    return read(chain, masking, nearest)
 
 
 @lru_cache(maxsize=1024)  # the elements of a page are the same for all of its visitors
-def _read_chain(chain: str, nearest: bool) -> tuple[Described, msgspec.Raw]:  # noqa: FBT001 - keyed by both
+def _read_chain(chain: str, masking: Masking, nearest: bool) -> tuple[Described, AlreadyMasked]:  # noqa: FBT001 - a key
     nodes = [_node_of_text(match[0]) for match in islice(_ELEMENT.finditer(chain), MAX_ELEMENTS)]
-    plain = _VALUE.sub(_masked, chain) if "/" in chain or "?" in chain else chain
-    return _describe(nodes, nearest=nearest), msgspec.Raw(msgspec.json.encode(plain))
+    kinds: list[str] = []
+    plain = _ELEMENT.sub(lambda match: _masked(match[0], masking, kinds), chain)
+    plain, found = masking.text(plain)  # classes
+    return _describe(nodes, nearest=nearest), AlreadyMasked(msgspec.json.encode(plain), (*kinds, *found))
 
 
 def read_list(elements: Sequence[Any], *, nearest: bool) -> Described:
-    """Return the element of a list; `nearest` as of `read_chain`."""
-    return _describe(
-        [_node_of_object(one) for one in elements[:MAX_ELEMENTS] if isinstance(one, dict)], nearest=nearest
-    )
+    """Return the element of a list, and take the values of fields out of it; `nearest` as of `read_chain`."""
+    nodes = []
+    for one in elements:
+        if isinstance(one, dict):
+            nodes.append(node := _node_of_object(one))
+            if node.typed:
+                for name in _TYPED:
+                    one.pop(name, None)
+    return _describe(nodes[:MAX_ELEMENTS], nearest=nearest)
 
 
-def _masked(match: re.Match[str]) -> str:
-    value = match[2]
-    if value is None or ("://" not in value and not value.startswith(("/", "?"))):
-        return match[0]
-    return f'{match[1]}="{mask_url(value)[0]}"'
+def _masked(element: str, masking: Masking, kinds: list[str]) -> str:
+    """Return one element of a chain, masked; a field without its value."""
+    typed = _node_of_text(element).typed
+
+    def mask(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        if value is None:
+            return match[0]
+        if typed and name in _TYPED:
+            return ""
+        masked, found = masking.value(value)
+        kinds.extend(found)
+        return f'{name}="{masked}"'
+
+    end = _HEAD_END.search(element)
+    return element if end is None else element[: end.end()] + _VALUE.sub(mask, element[end.end() :])
 
 
 def _node_of_text(text: str) -> _Node:
@@ -158,6 +188,7 @@ def _describe(nodes: Sequence[_Node], *, nearest: bool) -> Described:
         _selector(nodes[at : at + SELECTOR_LEVELS]),
         next((href for one in nodes if (href := one.attributes.get("href"))), None) if linked else None,
         None if chosen.place is None else chosen.place - 1,
+        chosen.typed,
     )
 
 

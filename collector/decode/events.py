@@ -16,9 +16,8 @@ from collector.decode.money import check_money
 from collector.decode.ordinary import MAX_SEQ
 from collector.decode.page import page_facts
 from collector.decode.properties import encode_properties
-from collector.decode.texts import check_texts
+from collector.decode.texts import check_texts, mask_element
 from collector.decode.times import occurred_at, quoted, read_time
-from collector.masking import mask_url
 from collector.settings import Limits
 from collector.wire.event import (
     DEFAULT_SITE,
@@ -147,7 +146,7 @@ class EventMaker:
             anonymous_id,
             user_id,
             read_id(native.session_id, ".session_id", max_chars) or None,
-            native.name,
+            self._mask_text(native.name) if native.name else native.name,
             self._request.source,
             self._request.trusted,
             DEFAULT_SITE,
@@ -155,7 +154,9 @@ class EventMaker:
             native.page,
             self._mask_element(native.element) if native.element is not None else None,
             context,
-            encode_properties(native.properties, self.out.masked) if native.properties else NO_PROPERTIES,
+            encode_properties(native.properties, self._request.masking, self.out.masked)
+            if native.properties
+            else NO_PROPERTIES,
         )
 
     def _occurred_at(self, kind: str, ts: int | None, sent_at: int | None) -> int:
@@ -180,18 +181,23 @@ class EventMaker:
         check_money(native.properties, self._limits.id_chars)
 
     def _mask_page(self, page: Page) -> Context | None:
-        facts = page_facts(page.url, page.path, page.referrer)
-        page.url, page.path, page.referrer = facts.url, facts.path, facts.referrer
+        facts = page_facts(page, self._request.masking)
+        page.url, page.path, page.title, page.referrer = facts.url, facts.path, facts.title, facts.referrer
         if facts.masked:
             self.out.masked.update(facts.masked)
         return facts.context
 
     def _mask_element(self, element: Element) -> Element:
-        if element.href:
-            element.href, kinds = mask_url(element.href)
-            if kinds:
-                self.out.masked.update(kinds)
+        kinds = mask_element(element, self._request.masking)
+        if kinds:
+            self.out.masked.update(kinds)
         return element
+
+    def _mask_text(self, text: str) -> str:
+        masked, kinds = self._request.masking.text(text)
+        if kinds:
+            self.out.masked.update(kinds)
+        return masked
 
 
 def _id_of(raw: bytes) -> str | None:

@@ -15,9 +15,8 @@ from collector.decode.decoded import Decoded, RejectedEventError, RequestFacts
 from collector.decode.identity import is_junk
 from collector.decode.page import page_facts
 from collector.decode.properties import encode_properties
-from collector.decode.texts import check_texts
+from collector.decode.texts import check_texts, mask_element
 from collector.decode.times import EARLIEST_MS, LATEST_MS, occurred_at, read_time
-from collector.masking import mask_url
 from collector.settings import Limits
 from collector.wire.event import DEFAULT_SITE, NO_PROPERTIES, Context, Element, Event, Page
 
@@ -101,6 +100,7 @@ class _Ordinary:
 
     def __init__(self, request: RequestFacts, sent_at: int | None, id_chars: int) -> None:
         self.source, self.trusted, self.received_at = request.source, request.trusted, request.received_at
+        self.masking = request.masking
         self.sent_at = sent_at
         self.id_chars = id_chars
         self.masked: Counter[str] = Counter()
@@ -143,15 +143,15 @@ class _Ordinary:
             anonymous_id,
             user_id,
             session_id or None,
-            one.name,
+            one.name if one.name is None else self.mask_text(one.name),
             self.source,
             self.trusted,
             DEFAULT_SITE,
             one.seq,
             None if page is None else self.page,
-            element if element is None or not element.href else self.mask_element(element),
+            None if element is None else self.mask_element(element),
             None if page is None else self.context,
-            encode_properties(one.properties, self.masked) if one.properties else NO_PROPERTIES,
+            encode_properties(one.properties, self.masking, self.masked) if one.properties else NO_PROPERTIES,
         )
 
     def check_person(self, text: str) -> None:
@@ -165,11 +165,17 @@ class _Ordinary:
         self.sessions.add(text)
 
     def read_page(self, page: Page) -> None:
-        url, path, referrer, self.kinds, self.context = page_facts(page.url, page.path, page.referrer)
-        self.as_sent, self.page = page, Page(url, path, page.title, referrer)
+        url, path, title, referrer, self.kinds, self.context = page_facts(page, self.masking)
+        self.as_sent, self.page = page, Page(url, path, title, referrer)
 
     def mask_element(self, element: Element) -> Element:
-        element.href, kinds = mask_url(element.href or "")
+        kinds = mask_element(element, self.masking)
         if kinds:
             self.masked.update(kinds)
         return element
+
+    def mask_text(self, text: str) -> str:
+        masked, kinds = self.masking.text(text)
+        if kinds:
+            self.masked.update(kinds)
+        return masked

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
-from collector.masking import mask_url
+from collector.masking.rules import EVERYTHING, Masking
 from collector.wire.event import Context, Page
 
 MAX_CHANNEL_CHARS: Final = 128
@@ -18,10 +18,11 @@ _UTM_SOURCE = re.compile(r"[?&]utm_source=([^&#]+)")
 
 
 class PageFacts(NamedTuple):
-    """Masked addresses, the kinds of what was masked, and the context."""
+    """Masked addresses and title, the kinds of what was masked, and the context."""
 
     url: str | None
     path: str | None
+    title: str | None
     referrer: str | None
     masked: tuple[str, ...]
     context: Context | None
@@ -34,24 +35,30 @@ def page_of(url: str | None, path: str | None, title: str | None, referrer: str 
     return Page(url, path, title, referrer) if url or path or title or referrer else None
 
 
-def page_facts(url: str | None, path: str | None, referrer: str | None) -> PageFacts:
+def page_facts(page: Page, masking: Masking = EVERYTHING) -> PageFacts:
     """Return the facts of a page as the client names it; `path` is taken from `url` where it is missing."""
-    if len(url or "") + len(path or "") + len(referrer or "") > _MAX_CACHED_CHARS:
-        return _page_facts.__wrapped__(url, path, referrer)
-    return _page_facts(url, path, referrer)
+    url, path, title, referrer = page.url, page.path, page.title, page.referrer
+    if len(url or "") + len(path or "") + len(title or "") + len(referrer or "") > _MAX_CACHED_CHARS:
+        return _page_facts.__wrapped__(url, path, title, referrer, masking)
+    return _page_facts(url, path, title, referrer, masking)
 
 
 @lru_cache(maxsize=2048)  # all events of a page view have the same page
-def _page_facts(url: str | None, path: str | None, referrer: str | None) -> PageFacts:
+def _page_facts(
+    url: str | None, path: str | None, title: str | None, referrer: str | None, masking: Masking
+) -> PageFacts:
     kinds: tuple[str, ...] = ()
     masked: list[str | None] = []
     for address in (url, path, referrer):
-        plain, found = mask_url(address) if address else (None, ())
+        plain, found = masking.url(address) if address else (None, ())
         masked.append(plain)
+        kinds += found
+    if title:
+        title, found = masking.text(title)
         kinds += found
     url, path, referrer = masked
     channel = channel_of(url, referrer)
-    return PageFacts(url, path or path_of(url), referrer, kinds, Context(channel=channel) if channel else None)
+    return PageFacts(url, path or path_of(url), title, referrer, kinds, Context(channel=channel) if channel else None)
 
 
 def path_of(url: str | None) -> str | None:

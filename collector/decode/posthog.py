@@ -31,7 +31,7 @@ from collector.decode.posthog_people import ALIASES, LINKING, take_people
 from collector.decode.records import is_json, split_array, trimmed
 from collector.decode.times import first_time, quoted
 from collector.errors import UnreadableBodyError
-from collector.masking import mask_url
+from collector.masking.rules import Masking
 from collector.settings import Limits
 from collector.wire.event import Element, EventType, Page
 
@@ -133,7 +133,7 @@ def _read(raw: bytes, envelope: Envelope, request: RequestFacts) -> Said:
     for name in _ENVELOPE_FIELDS:
         fields.pop(name, None)
     properties = take_properties(fields, "properties")
-    event = _event(fields, properties, envelope)
+    event = _event(fields, properties, envelope, request.masking)
     event.id = take_id(fields, "uuid") or take_id(properties, "$insert_id")
     event.ts, sent_at = _take_times(fields, properties, envelope.sent_at, request.received_at)
     drop_key(properties, "token", envelope.key)
@@ -142,7 +142,7 @@ def _read(raw: bytes, envelope: Envelope, request: RequestFacts) -> Said:
     return event, sent_at
 
 
-def _event(fields: dict[str, Any], properties: dict[str, Any], envelope: Envelope) -> NativeEvent:
+def _event(fields: dict[str, Any], properties: dict[str, Any], envelope: Envelope, masking: Masking) -> NativeEvent:
     """Return the event but for its id, times and properties."""
     name = take_kind(fields, "event")
     if envelope.sdk:
@@ -161,13 +161,11 @@ def _event(fields: dict[str, Any], properties: dict[str, Any], envelope: Envelop
     )
     if name in {"$autocapture", "$rageclick"} and kind is not None:
         properties.pop("$event_type", None)
-        event.element = _take_element(properties, kind, event.page)
+        event.element = _take_element(properties, kind, event.page, masking)
     if name in _MARKED:
         properties[name] = True
     elif kind == "dwell":
         take_dwell(properties, "$prev_pageview_duration", fields)
-    elif name == "$$heatmap":
-        _mask_heatmap(properties)
     return event
 
 
@@ -180,25 +178,20 @@ def _take_page(properties: dict[str, Any], *, with_title: bool) -> Page | None:
     )
 
 
-def _take_element(properties: dict[str, Any], kind: EventType, page: Page | None) -> Element:
+def _take_element(properties: dict[str, Any], kind: EventType, page: Page | None, masking: Masking) -> Element:
     chain, elements, nearest = properties.get("$elements_chain"), properties.get("$elements"), kind == "click"
     described = Described()
     if isinstance(chain, str):
-        described, properties["$elements_chain"] = read_chain(chain, nearest=nearest)
+        described, properties["$elements_chain"] = read_chain(chain, masking, nearest=nearest)
     elif isinstance(elements, list):
         described = read_list(elements, nearest=nearest)
     text, inner = described.text, properties.get("$el_text")
-    if isinstance(inner, str) and (text is None or text == inner):
+    if described.typed:
+        properties.pop("$el_text", None)
+    elif isinstance(inner, str) and (text is None or text == inner):
         text = properties.pop("$el_text")
     href = absolute_href(described.href, page.url if page is not None else None)
     return Element(described.tag, text or None, described.selector, href, described.place)
-
-
-def _mask_heatmap(properties: dict[str, Any]) -> None:
-    """Mask the URLs that name the parts of a heat map; as names, nothing else looks at them."""
-    data = properties.get("$heatmap_data")
-    if isinstance(data, dict):
-        properties["$heatmap_data"] = {mask_url(url)[0]: points for url, points in data.items()}
 
 
 def _take_times(

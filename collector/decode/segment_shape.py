@@ -24,6 +24,7 @@ from collector.settings import Limits
 TYPES: Final = ("track", "identify", "page", "group", "alias", "screen")
 """What an event can be; RudderStack, and Segment's HTTP API, also name a path after each."""
 
+_AUTOTRACKED: Final = "autotrack"
 _TYPE_OF_PATH: Final = {path: name for name in TYPES for path in (f"/v1/{name}", f"/v1/{name[0]}")}
 _NULL: Final = msgspec.Raw(b"null")
 
@@ -169,8 +170,19 @@ def _take_properties(event: NativeEvent, fields: dict[str, Any]) -> None:
         event.session_id = context.pop("sessionId")
     if fields.get("traits") and context.get("traits") == fields["traits"]:
         del context["traits"]  # rudder-sdk-node sends them twice
+    if event.name == _AUTOTRACKED:
+        _drop_typed(properties)
     keep_rest(properties, fields)
     event.properties = properties
+
+
+def _drop_typed(properties: dict[str, Any]) -> None:
+    """Take what was typed out of what rudder-analytics.js 1.x tracked by itself: the elements around a click."""
+    elements = properties.get("elements")
+    for one in [properties, *(elements if isinstance(elements, list) else [])]:
+        if isinstance(one, dict):
+            for name in ("value", "attr__value"):
+                one.pop(name, None)
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from collector.decode.decoded import RequestFacts
 from collector.decode.dialect import Envelope, Post, dialect
-from collector.decode.elements import CHOICES, take_href, take_index
+from collector.decode.elements import FIELDS, take_href, take_index
 from collector.decode.events import NativeEvent, Said
 from collector.decode.fields import drop_key, keep_rest, read_fields, take_dwell, take_kind, take_properties, take_text
 from collector.decode.numbered import numbered_id
@@ -112,7 +112,7 @@ def _take_element(properties: dict[str, Any], page: Page | None) -> Element:
     tag, text = _take_known(properties, "$element_type"), _take_known(properties, "$element_content")
     return Element(
         tag,
-        None if tag in CHOICES else text,
+        None if (tag or "").casefold() in FIELDS else text,
         _take_known(properties, "$element_selector"),
         take_href(properties, "$element_target_url", page.url if page is not None else None),
         take_index(properties, "$element_position"),

@@ -70,7 +70,7 @@ def ingest_rows() -> Sequence[Row]:
                     {"{{source}}": rate("phasewatch_collector_events_duplicate_total", "source")},
                 ),
                 line(
-                    "Masked in URLs",
+                    "Secrets and personal values masked",
                     units.CountsPerSecond,
                     "Secrets and personal values that pages put into their URLs; who builds the pages should know.",
                     {"{{kind}}": rate("phasewatch_collector_masked_total", "kind")},

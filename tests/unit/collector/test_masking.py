@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.masking import KINDS, is_secret_name, mask_text, mask_url
+from collector.masking.kinds import KINDS
+from collector.masking.names import Meaning, Names
+from collector.masking.rules import EVERYTHING
 
 EMAIL, PHONE, ID_NUMBER, CARD = "jane.doe@example.com", "13800138000", "11010519491231002X", "6222021234567890128"
 
@@ -43,7 +45,7 @@ UNIONPAY = _with_check_digit("622202123456789012")
     ],
 )
 def test_what_is_no_secret_stays_as_it_was(url: str) -> None:
-    assert mask_url(url) == (url, ())
+    assert EVERYTHING.url(url) == (url, ())
 
 
 @pytest.mark.parametrize(
@@ -75,16 +77,21 @@ def test_what_is_no_secret_stays_as_it_was(url: str) -> None:
     ],
 )
 def test_each_kind(url: str, masked: str, kinds: tuple[str, ...]) -> None:
-    assert mask_url(url) == (masked, kinds)
+    assert EVERYTHING.url(url) == (masked, kinds)
 
 
 def test_text_keeps_what_stands_around() -> None:
-    assert mask_text(f"call {PHONE} or {EMAIL}.") == ("call *** or ***.", ("email", "phone"))
-    assert mask_text("收益 3.25% 共 20261122 元") == ("收益 3.25% 共 20261122 元", ())
+    assert EVERYTHING.text(f"call {PHONE} or {EMAIL}.") == ("call *** or ***.", ("phone", "email"))
+    assert EVERYTHING.text("收益 3.25% 共 20261122 元") == ("收益 3.25% 共 20261122 元", ())
 
 
 def test_names_that_only_look_secret() -> None:
-    assert [name for name in ("keyword", "fund_code", "author", "signup", "passenger") if is_secret_name(name)] == []
+    names = Names()
+    assert [
+        name
+        for name in ("keyword", "fund_code", "author", "signup", "passenger")
+        if names.in_url(name) is Meaning.SECRET
+    ] == []
 
 
 URLS = st.text(alphabet=st.sampled_from("ab1380@.:/?#&=;%25 +-*token="), max_size=80) | st.text(max_size=60)
@@ -92,15 +99,15 @@ URLS = st.text(alphabet=st.sampled_from("ab1380@.:/?#&=;%25 +-*token="), max_siz
 
 @given(URLS)
 def test_masking_never_fails_and_twice_is_once(url: str) -> None:
-    masked, kinds = mask_url(url)
+    masked, kinds = EVERYTHING.url(url)
     assert set(kinds) <= set(KINDS)
-    assert mask_url(masked)[0] == masked
+    assert EVERYTHING.url(masked)[0] == masked
     assert (masked == url) == (not kinds)
 
 
 @given(URLS, st.sampled_from([EMAIL, PHONE, ID_NUMBER, UNIONPAY]), URLS)
 def test_a_personal_value_never_stays_in_a_query(before: str, value: str, after: str) -> None:
-    masked, _ = mask_url(f"/{before}?a=1&v={quote(value)}&b={after}")
+    masked, _ = EVERYTHING.url(f"/{before}?a=1&v={quote(value)}&b={after}")
     assert quote(value) not in masked.partition("?")[2].partition("&b=")[0]
 
 
@@ -108,6 +115,6 @@ def test_a_personal_value_never_stays_in_a_query(before: str, value: str, after:
 @pytest.mark.parametrize("piece", ["a@", "1", "+1 ", "%25", "?a=", "a.", "//@", ";", "13800138000", "=&", "x@y."])
 def test_no_text_takes_long(piece: str) -> None:
     text = piece * (8192 // len(piece))
-    mask_url(text)
-    mask_url(f"https://shop.example/?q={text}")
-    mask_text(text)
+    EVERYTHING.url(text)
+    EVERYTHING.url(f"https://shop.example/?q={text}")
+    EVERYTHING.text(text)

@@ -1,0 +1,153 @@
+"""What is masked for one source, and how: texts, URLs and whole trees of properties."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from collector.masking.kinds import KINDS, MASK, SECRET, Masked
+from collector.masking.names import NAME_CHARS, Meaning, Names
+from collector.masking.numbers import kind_of_number
+from collector.masking.texts import TextMask
+from collector.masking.urls import UrlMask
+
+_CACHED_CHARS: Final = 2048
+_CACHED_TEXTS: Final = 4096
+"""SDKs repeat a page's addresses and texts in every event of its view, and pages repeat them for every visitor."""
+_SHORTEST: Final = 6
+"""An e-mail address has no fewer characters, and nothing else that is masked has."""
+_SMALLEST: Final = 13_000_000_000
+"""The smallest mobile number; cards and ID numbers are greater."""
+_LARGEST: Final = 10**19
+_MIN_NAME_CHARS: Final = 6
+_WORD = re.compile(r"[\w.:$+-]{1,128}", re.ASCII)
+"""An identifier or an amount."""
+
+
+class AlreadyMasked(NamedTuple):
+    """A property's JSON that its dialect has masked, and the kind of each that was."""
+
+    json: bytes
+    kinds: tuple[str, ...]
+
+
+class Masking:
+    """Masks what one source sends; made once, and used from one event loop.
+
+    Args:
+        kinds: which are masked, of KINDS.
+        secret_names: further names of parameters and properties whose values are always masked.
+        kept_names: names whose values never are.
+    """
+
+    def __init__(
+        self, kinds: Collection[str] = KINDS, secret_names: Iterable[str] = (), kept_names: Iterable[str] = ()
+    ) -> None:
+        self._kinds = frozenset(kinds)
+        self._secrets = SECRET in self._kinds
+        self._names = Names(secret_names, kept_names)
+        self._texts = TextMask(self._kinds, self._names)
+        self._urls = UrlMask(self._kinds, self._names, self._texts)
+        self._known_text = lru_cache(_CACHED_TEXTS)(self._texts.mask)
+        self._known_url = lru_cache(_CACHED_TEXTS)(self._urls.mask)
+
+    def text(self, text: str) -> Masked:
+        """Return a text with everything that is masked as `***`, and the kind of each."""
+        return self._known_text(text) if len(text) <= _CACHED_CHARS else self._texts.mask(text)
+
+    def url(self, url: str) -> Masked:
+        """Return a URL, absolute or relative, with everything that is masked as `***`, and the kind of each."""
+        return self._known_url(url) if len(url) <= _CACHED_CHARS else self._urls.mask(url)
+
+    def value(self, text: str) -> Masked:
+        """Return what may be a URL, a query or a text with everything that is masked as `***`, and the kind of each."""
+        return self.url(text) if _is_url(text) else self.text(text)
+
+    def named(self, name: str, value: Any, kinds: list[str]) -> Any:  # noqa: ANN401 - JSON of unknown shape
+        """Return a property's value, masked; objects and arrays are masked in place.
+
+        Args:
+            name: of the property.
+            value: of it, as JSON has it.
+            kinds: is added the kind of everything that was masked.
+        """
+        meaning = self._names.in_properties(name) if len(name) <= NAME_CHARS else Meaning.ANY
+        if meaning is Meaning.ANY:
+            return self._any(value, meaning, kinds)
+        if meaning is Meaning.KEPT:
+            return value
+        if meaning is Meaning.SECRET and self._secrets:
+            return self._secret(value, kinds)
+        return self._any(value, meaning, kinds)
+
+    def _any(self, value: Any, meaning: Meaning, kinds: list[str]) -> Any:  # noqa: ANN401 - JSON of unknown shape
+        kind = type(value)
+        if kind is str:
+            if len(value) < _SHORTEST or (meaning is Meaning.IDENTIFIER and _WORD.fullmatch(value)):
+                return value
+            masked, found = self.value(value)
+            kinds += found
+            return masked
+        if kind is int or kind is float:
+            if not _SMALLEST <= value < _LARGEST or meaning is Meaning.IDENTIFIER:
+                return value
+            return self._number(value, kinds)
+        if kind is dict:
+            self.properties(value, kinds)
+        elif kind is list:
+            value[:] = [self._any(one, meaning, kinds) for one in value]
+        elif kind is AlreadyMasked:
+            kinds += value.kinds
+            return msgspec.Raw(value.json)
+        return value
+
+    def _number(self, value: float, kinds: list[str]) -> object:
+        found = kind_of_number(int(value), self._kinds) if int(value) == value else None
+        if found is None:
+            return value
+        kinds.append(found)
+        return MASK
+
+    def _secret(self, value: object, kinds: list[str]) -> object:
+        if value is None or isinstance(value, bool) or value in ("", MASK):
+            return value
+        kinds.append(SECRET)
+        return MASK
+
+    def properties(self, properties: dict[str, Any], kinds: list[str]) -> None:
+        """Mask properties in place, their names too; `kinds` is added the kind of everything that was masked."""
+        renamed = False
+        for name, value in properties.items():
+            kind = type(value)
+            if kind is not bool and value is not None:
+                properties[name] = self.named(name, value, kinds)
+            renamed = renamed or (len(name) >= _MIN_NAME_CHARS and self.value(name)[0] != name)
+        if renamed:
+            given = list(properties.items())
+            properties.clear()
+            for name, value in given:
+                masked, found = self.value(name)
+                kinds += found
+                properties[masked] = value
+
+
+def _is_url(text: str) -> bool:
+    return ("/" in text or "?" in text) and (
+        text.startswith(("/", "?")) or ("://" in text and not text.startswith(("{", "[")))
+    )
+
+
+EVERYTHING: Final = Masking()
+"""What is masked where no setting says otherwise."""
+
+
+@lru_cache(maxsize=256)
+def masking_for(kinds: tuple[str, ...], secret_names: tuple[str, ...], kept_names: tuple[str, ...]) -> Masking:
+    """Return the masking that settings ask for; equal settings share one, and what it knows."""
+    if kinds == KINDS and not secret_names and not kept_names:
+        return EVERYTHING
+    return Masking(kinds, secret_names, kept_names)
