@@ -9,6 +9,7 @@ from collector.answer import Answer, Results
 from collector.body import Bodies, Body
 from collector.collect import EventCollector
 from collector.compression import unpack
+from collector.context.around import Surroundings, policy_of
 from collector.debug import DebugLog, SeenRequest
 from collector.decode.decoded import RequestFacts
 from collector.decode.dialect import Post
@@ -51,6 +52,7 @@ class EventsRoute:
         self._metrics = metrics
         self._keys = keys
         self._clock = clock
+        self._surroundings = Surroundings(policy_of(settings))
         self._collector = EventCollector(settings, sink, metrics)
         self.bodies = Bodies(settings.limits, metrics)
 
@@ -97,7 +99,8 @@ class EventsRoute:
             key = self._keys.find(envelope.key)
             check_caller(key, head.headers, head.origin)
         check_dialect(key, dialect.name)
-        request = RequestFacts(key.name, key.trusted, self._clock())
+        around = self._surroundings.of(head, trusted=key.trusted)
+        request = RequestFacts(key.name, key.trusted, self._clock(), around)
         decoded = dialect.decode(envelope, request, self._limits)
         if self.debug is not None and seen is not None:
             self.debug.understood(seen, key.name, decoded)

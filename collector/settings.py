@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
 MIB = 1024 * 1024
+
+BotPolicy = Literal["flag", "drop", "keep"]
+AddressPolicy = Literal["kept", "truncated", "dropped"]
 
 DialectName = Literal["native", "posthog", "segment", "rudder", "snowplow", "growingio", "sensors"]
 
@@ -84,6 +88,29 @@ class CollectorSettings(BaseModel):
     )
     recent_ids: int = Field(
         default=100_000, ge=2, description="durable events remembered to answer `duplicate`; about 200 bytes each"
+    )
+
+    bots: BotPolicy = Field(
+        default="flag",
+        description="events of bots: flag (context.device is bot), drop (rejected as bot), or keep (not looked at)",
+    )
+    addresses: AddressPolicy = Field(
+        default="truncated",
+        description="IP addresses in events: kept, truncated (to /24, of IPv6 /48: a site's network), or dropped",
+    )
+    own_hosts: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,253}$")], ...] = Field(
+        default=(),
+        max_length=100,
+        description="hosts, those within them too, from which nobody arrives: your login and payment pages elsewhere",
+    )
+    place_headers: tuple[Annotated[str, StringConstraints(pattern=r"^[!-9;-~]{1,64}$")], ...] = Field(
+        default=(),
+        max_length=2,
+        description="in which your CDN says the country, then the city: CF-IPCountry; it takes away what clients send",
+    )
+    place_database: Path | None = Field(
+        default=None,
+        description="an .mmdb file, GeoLite2-City.mmdb or its kind, for places; a new one is found in 30 s",
     )
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from collector.context.around import NOTHING_AROUND, Around
 from collector.wire.event import Event
 
 
@@ -30,17 +31,21 @@ class Reason(StrEnum):
     """About an erased person, from before the erasure."""
     UNTRUSTED_SOURCE = "untrusted_source"
     """Something that only a trusted key may say."""
+    BOT = "bot"
+    """Sent by a bot, where the settings say that bots are dropped."""
 
 
 class RequestFacts(NamedTuple):
     """What a decoder may know about a request beside its body.
 
-    `source` is the write key's name, `trusted` its kind, `received_at` the collector's clock in UTC milliseconds.
+    `source` is the write key's name, `trusted` its kind, `received_at` the collector's clock in UTC milliseconds;
+    `around` is what its head says of the person's side.
     """
 
     source: str
     trusted: bool
     received_at: int
+    around: Around = NOTHING_AROUND
 
 
 class RejectedEventError(Exception):

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import msgspec
 
+from collector.context.channel import NO_ARRIVAL, Arrival
+from collector.context.said import SILENT
 from collector.decode.decoded import Decoded, Reason, RejectedEventError, Rejection, RequestFacts
 from collector.decode.identity import read_id, read_person_id
 from collector.decode.lenient_json import nests_deeper
@@ -103,7 +105,8 @@ class EventMaker:
             self.out.events.append((index, self._checked(raw)))
         except RejectedEventError as error:
             event_id = (error.event_id or _id_of(raw) or "")[: self._limits.id_chars] or None
-            self.out.rejections.append(Rejection(index, event_id, error.reason, f"events[{index}]{error}", raw))
+            kept = b"" if error.reason is Reason.BOT else raw  # nobody mends what a bot sends
+            self.out.rejections.append(Rejection(index, event_id, error.reason, f"events[{index}]{error}", kept))
 
     def _checked(self, raw: bytes) -> Event:
         if len(raw) > self._limits.event_bytes:
@@ -137,7 +140,8 @@ class EventMaker:
             self._check_money(native)
         elif kind == "custom" and not native.name:
             raise RejectedEventError(Reason.MALFORMED, ".name", "is missing; a custom event needs one")
-        context = self._mask_page(native.page) if native.page is not None else None  # masks the page given below
+        arrival = self._mask_page(native.page) if native.page is not None else NO_ARRIVAL  # masks the page given below
+        context = self._context(arrival, native)
         return Event(  # by position, as in `ordinary`
             event_id,
             cast("EventType", kind),
@@ -157,6 +161,15 @@ class EventMaker:
             context,
             encode_properties(native.properties, self.out.masked) if native.properties else NO_PROPERTIES,
         )
+
+    def _context(self, arrival: Arrival, native: NativeEvent) -> Context | None:
+        """Return an event's context, and let the addresses in its properties be as they may be kept."""
+        around = self._request.around
+        said = around.said_by(native.properties) if native.properties else SILENT
+        context = around.context(arrival, said)
+        if around.refuses(context):
+            raise RejectedEventError(Reason.BOT, "", "comes from a bot, and collector.bots is drop")
+        return context
 
     def _occurred_at(self, kind: str, ts: int | None, sent_at: int | None) -> int:
         taken_as_is = self._request.trusted and kind in MONEY_TYPES  # a ledger says when it happened
@@ -179,12 +192,12 @@ class EventMaker:
             native.properties = {}
         check_money(native.properties, self._limits.id_chars)
 
-    def _mask_page(self, page: Page) -> Context | None:
+    def _mask_page(self, page: Page) -> Arrival:
         facts = page_facts(page.url, page.path, page.referrer)
         page.url, page.path, page.referrer = facts.url, facts.path, facts.referrer
         if facts.masked:
             self.out.masked.update(facts.masked)
-        return facts.context
+        return facts.arrival
 
     def _mask_element(self, element: Element) -> Element:
         if element.href:
