@@ -47,6 +47,13 @@ FAILED: Final = Metric(
 MASKED: Final = Metric(
     PREFIX + "masked_total", "counter", "values", ("kind",), "secrets and personal values masked in URLs"
 )
+BOTS: Final = Metric(
+    PREFIX + "bot_events_total",
+    "counter",
+    "events",
+    ("source",),
+    "events flagged as a bot's and accepted, or repeats; dropped ones are rejected with the reason `bot`",
+)
 FAULTS: Final = Metric(
     PREFIX + "faults_total", "counter", "requests", (), "requests that met a fault of ours; see the log"
 )
@@ -114,7 +121,7 @@ WORKER_DEATHS: Final = Metric(
 )
 
 METRICS: Final = (
-    REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, READING, REQUEST_SECONDS,
+    REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, BOTS, FAULTS, READING, REQUEST_SECONDS,
     BODY_BYTES, SINK_SECONDS, SINK_READY, SPOOL_BYTES, SPOOL_LIMIT, SPOOL_ROWS, SPOOL_OLDEST, SPOOLED, DRAINED,
     SPOOL_REFUSED, SPOOL_SET_ASIDE, WORKER_DEATHS,
 )  # fmt: skip
@@ -134,6 +141,7 @@ class CollectorMetrics:
         self.rejected = REJECTED.counter(registry)
         self.failed = FAILED.counter(registry)
         self.masked = MASKED.counter(registry)
+        self.bots = BOTS.counter(registry)
         self.faults = FAULTS.counter(registry)
         self.reading_bytes = READING.gauge(registry)
         self.request_seconds = REQUEST_SECONDS.histogram(registry)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.context.said import ADDRESS_NAMES
 from collector.decode.decoded import Rejection, RequestFacts
 from collector.masking import MASK, is_secret_name, mask_pairs_in, mask_text, mask_url
 
@@ -58,12 +59,16 @@ def _masked(value: Any, depth: int) -> Any:  # noqa: ANN401 - JSON of unknown sh
         return "..."
     if isinstance(value, dict):
         return {
-            _masked_text(name): MASK if is_secret_name(name[:MAX_TEXT_CHARS]) else _masked(one, depth + 1)
+            _masked_text(name): MASK if _is_hidden(name) else _masked(one, depth + 1)
             for name, one in list(value.items())[:MAX_ITEMS]
         }
     if isinstance(value, list):
         return [_masked(one, depth + 1) for one in value[:MAX_ITEMS]]
     return value
+
+
+def _is_hidden(name: str) -> bool:
+    return name in ADDRESS_NAMES or is_secret_name(name[:MAX_TEXT_CHARS])
 
 
 def _masked_text(text: str) -> str:

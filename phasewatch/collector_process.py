@@ -31,6 +31,7 @@ from phasewatch.backend import require_kafka
 from phasewatch.collector_worker import MAX_LINE_BYTES, SERVING
 from phasewatch.data_dir import spool_dir
 from phasewatch.errors import FaultError, ServiceAwayError, UsageError
+from phasewatch.places import require_places
 from phasewatch.serving import Servers, listen
 from phasewatch.settings import Settings
 
@@ -60,11 +61,12 @@ def run_collector(settings: Settings, *, workers: int) -> int:
         workers: how many processes share the port.
 
     Raises:
-        UsageError: if no Kafka is set, a port is taken, or nothing can be spooled.
+        UsageError: if no Kafka is set, a port is taken, nothing can be spooled, or the file of places cannot be read.
         ServiceAwayError: if Kafka does not answer at the first start; later what comes in is spooled.
         FaultError: if a topic is missing or does not keep the guarantees.
     """
     require_kafka(settings, "collector")
+    require_places(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Supervisor(settings, workers).run())
     return 0

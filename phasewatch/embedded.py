@@ -30,6 +30,7 @@ from phasewatch.embedded_worker import (
     in_force_everywhere,
 )
 from phasewatch.errors import FaultError, UsageError
+from phasewatch.places import require_places
 from phasewatch.serving import Servers
 from phasewatch.settings import Settings, is_loopback
 from processors.adapters.sqlite.log import SqliteLog
@@ -69,7 +70,7 @@ class Embedded:
         """Start: the worker, the definitions of a new log, then the ports.
 
         Raises:
-            UsageError: if a port is taken.
+            UsageError: if a port is taken, or the file of places cannot be read.
             FaultError: if the worker can't go on.
         """
         try:
@@ -81,6 +82,7 @@ class Embedded:
 
     async def _start(self) -> None:
         settings = self._settings
+        require_places(settings)
         log, store = open_log(settings), open_store(settings)
         self._close = [store.close, log.close]
         query = Query(store, log.partitions)

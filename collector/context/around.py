@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +10,7 @@ from collector.context.bots import AUTOMATION
 from collector.context.channel import NO_ARRIVAL, Arrival, is_within
 from collector.context.device import APP, BOT, ON_A_SERVER, SERVER, UNKNOWN, Agent, agent_of
 from collector.context.place import HeaderPlaces, PlaceDatabase
-from collector.context.said import SILENT, Said, hide_addresses, said_by
+from collector.context.said import Said, hide_addresses, said_by
 from collector.head import Head
 from collector.settings import AddressPolicy, BotPolicy, CollectorSettings
 from collector.wire.event import Context
@@ -42,11 +41,7 @@ _DEFAULTS: Final = Policy()
 
 
 def policy_of(settings: CollectorSettings) -> Policy:
-    """Return what the settings say of it.
-
-    Raises:
-        PlaceFileError: if there is a file of places to read, and it cannot be.
-    """
+    """Return what the settings say of it."""
     headers, file = settings.place_headers, settings.place_database
     return Policy(
         settings.bots,
@@ -57,59 +52,88 @@ def policy_of(settings: CollectorSettings) -> Policy:
     )
 
 
-@dataclass(frozen=True, slots=True)
 class Around:
-    """What is known of all of a request's events.
+    """What is known of all of a request's events; made once for each caller, since most of it is the same each time.
 
-    `trusted` lets events say whose address they are about; `anonymous` keeps no address and no place of them.
+    Args:
+        policy: what the settings say.
+        agent: the request's.
+        address: as it is kept.
+        place: where that is.
+        trusted: whether events may say whose address they are about.
+        anonymous: whether the caller asks that neither address nor place is kept (Snowplow's `SP-Anonymous`).
     """
 
-    policy: Policy = _DEFAULTS
-    agent: Agent = UNKNOWN
-    address: str | None = None
-    place: str | None = None
-    trusted: bool = False
-    anonymous: bool = False
+    __slots__ = (
+        "_address",
+        "_agent",
+        "_anonymous",
+        "_place",
+        "_policy",
+        "_shown",
+        "_trusted",
+        "bare",
+        "drops_bots",
+        "is_bot",
+    )
 
-    @property
-    def is_refused(self) -> bool:
-        """Return whether the events of this request are dropped, whatever they say themselves."""
-        return self.policy.bots == "drop" and self.agent.bot is not None
+    def __init__(
+        self,
+        policy: Policy = _DEFAULTS,
+        agent: Agent = UNKNOWN,
+        address: str | None = None,
+        place: str | None = None,
+        *,
+        trusted: bool = False,
+        anonymous: bool = False,
+    ) -> None:
+        self._policy, self._agent, self._address, self._place = policy, agent, address, place
+        self._trusted, self._anonymous = trusted, anonymous
+        self._shown = self._as_shown(agent)
+        self.bare = _context(NO_ARRIVAL, self._shown, place, address)
+        """The context of events that say nothing and have no page from which it could be told where a visit began."""
+        self.is_bot = self._shown.bot is not None
+        """Whether all events are a bot's, whatever they say themselves."""
+        self.drops_bots = policy.bots == "drop"
 
-    def refuses(self, context: Context | None) -> bool:
-        """Return whether an event is dropped for its context."""
-        return self.policy.bots == "drop" and context is not None and context.bot is not None
-
-    def context(self, arrival: Arrival = NO_ARRIVAL, said: Said = SILENT) -> Context | None:
-        """Return the context of an event; None where nothing is known.
+    def context(self, arrival: Arrival) -> Context | None:
+        """Return the context of an event that says nothing itself; None where nothing is known.
 
         Args:
             arrival: what its page's addresses tell.
-            said: what its properties say.
         """
-        channel, medium, campaign, host = arrival
-        if said.channel is not None and (channel is None or host is not None):
-            channel, medium, campaign, _ = said.channel
-        elif host is not None and is_within(host, self.policy.own_hosts):
-            channel = medium = None
-        agent, address, place = self.agent, self.address, self.place
-        if said is not SILENT:
-            agent = self._agent(said)
-            if self.trusted and said.address is not None and not self.anonymous:
-                address = as_kept(said.address, self.policy.addresses)
-                place = self.policy.place_of(said.address)
-        device, browser, system, bot = agent
-        if bot is not None and self.policy.bots != "keep":
-            device, browser, system = BOT, None, None
-        else:
-            bot = None
-        if not (device or channel or place or address or medium or campaign):
-            return None
-        return Context(device, channel, place, medium, campaign, browser, system, bot, address)
+        if arrival is NO_ARRIVAL:
+            return self.bare
+        return _context(self._foreign(arrival), self._shown, self._place, self._address)
 
-    def _agent(self, said: Said) -> Agent:
+    def context_of(self, arrival: Arrival, properties: dict[str, Any] | None) -> Context | None:
+        """Return the context of an event, and let the addresses in its properties be as they may be kept."""
+        said = said_by(properties) if properties else None
+        if properties is None or said is None:
+            return self.context(arrival)
+        address, place = self._address, self._place
+        if said.address is not None:
+            hide_addresses(properties, "dropped" if self._anonymous else self._policy.addresses)
+            if self._trusted and not self._anonymous:
+                address, place = as_kept(said.address, self._policy.addresses), self._policy.place_of(said.address)
+        if said.channel is not None and (arrival.channel is None or arrival.host is not None):
+            arrival = said.channel
+        return _context(self._foreign(arrival), self._as_shown(self._agent_of(said)), place, address)
+
+    def _foreign(self, arrival: Arrival) -> Arrival:
+        """Return an arrival, without a source that is a host of one's own."""
+        if arrival.host is None or not is_within(arrival.host, self._policy.own_hosts):
+            return arrival
+        return Arrival(None, None, arrival.campaign)
+
+    def _as_shown(self, agent: Agent) -> Agent:
+        if agent.bot is None or self._policy.bots == "keep":
+            return agent._replace(bot=None)
+        return Agent(BOT, bot=agent.bot)
+
+    def _agent_of(self, said: Said) -> Agent:
         """Return the agent an event is about: the request's where that is a browser, or else what the event says."""
-        agent = self.agent
+        agent = self._agent
         if agent.is_person or agent.bot is not None:
             return agent
         if said.agent.device not in {None, SERVER}:
@@ -119,12 +143,13 @@ class Around:
             agent = agent._replace(device=device, os=said.os or agent.os if device != SERVER else None)
         return agent
 
-    def said_by(self, properties: dict[str, Any]) -> Said:
-        """Return what an event's properties say, and let the addresses in them be as they may be kept."""
-        said = said_by(properties)
-        if said.address is not None:
-            hide_addresses(properties, "dropped" if self.anonymous else self.policy.addresses)
-        return said
+
+def _context(arrival: Arrival, agent: Agent, place: str | None, address: str | None) -> Context | None:
+    channel, medium, campaign, _ = arrival
+    device, browser, system, bot = agent
+    if not (device or channel or place or address or medium or campaign):
+        return None
+    return Context(device, channel, place, medium, campaign, browser, system, bot, address)
 
 
 NOTHING_AROUND: Final = Around()
@@ -166,7 +191,7 @@ class Surroundings:
             return Around(policy, agent, trusted=trusted, anonymous=anonymous)
         shown = None if address is None else as_kept(address, policy.addresses)
         where = policy.headers.place_of(place) if policy.headers is not None and place is not None else None
-        return Around(policy, agent, shown, where or policy.place_of(address), trusted, anonymous)
+        return Around(policy, agent, shown, where or policy.place_of(address))
 
 
 def _agent(user_agent: bytes, *, headless: bool) -> Agent:

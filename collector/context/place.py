@@ -23,6 +23,9 @@ _NOWHERE: Final = frozenset({"", "XX", "ZZ", "T1", "-", "?", "N/A"})
 """What CDNs say of an address that they do not know, and of Tor's."""
 _EDGESCAPE: Final = re.compile(r"(country_code|city)=([^,]*)")
 
+_State = tuple[int, int, int] | None
+"""Time, size and inode of a file; None where there is none."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -62,25 +65,23 @@ def _named(parts: Sequence[str]) -> str | None:
 
 
 class PlaceDatabase:
-    """A file in MaxMind's format (GeoLite2 or GeoIP2, Country or City, and others of that shape), read into memory.
+    """A file in MaxMind's format: GeoLite2 or GeoIP2, Country or City, and others of that shape.
 
-    Not mapped: a mapped file that is written over in place ends the process with SIGBUS.
+    One that cannot be read is logged, once, and what was read before stays: events matter more than places.
 
     Args:
         path: of the file.
         clock: returns seconds that only grow.
-
-    Raises:
-        PlaceFileError: if it cannot be read.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._looked = clock()
-        self._state = _state_of(path)
-        self._reader = _open(path)
+        self._looked = 0.0
+        self._state: _State = None
+        self._reader: maxminddb.Reader | None = None
         self._place_of_network = lru_cache(maxsize=_KNOWN)(self._look_up)
+        self._read()
 
     def place_of(self, address: str) -> str | None:
         """Return where an address is; None where the file does not know, and for what is no address."""
@@ -88,27 +89,30 @@ class PlaceDatabase:
         return None if network is None else self._place_of_network(network)
 
     def has_changed(self) -> bool:
-        """Look at the file from time to time; return whether what is known is now from another one.
+        """Look at the file from time to time; return whether what is known is now from another one."""
+        if self._clock() - self._looked < RECHECK_SECONDS:
+            return False
+        return self._read()
 
-        One that cannot be read is logged once, and the file before stays.
-        """
-        now = self._clock()
-        if now - self._looked < RECHECK_SECONDS:
-            return False
-        self._looked = now
+    def _read(self) -> bool:
+        self._looked = self._clock()
         state = _state_of(self._path)
-        if state == self._state:
+        if state == self._state and self._reader is not None:
             return False
-        self._state = state
         try:
-            self._reader = _open(self._path)
+            reader = open_places(self._path)
         except PlaceFileError as error:
-            _log.warning("place_file_unreadable", problem=str(error), kept="the one before")
+            if state != self._state or self._reader is None:
+                _log.warning("place_file_unreadable", problem=str(error), kept=self._reader is not None)
+            self._state = state
             return False
+        self._state, self._reader = state, reader
         self._place_of_network.cache_clear()
         return True
 
     def _look_up(self, network: str) -> str | None:
+        if self._reader is None:
+            return None
         try:
             found: Any = self._reader.get(network)
         except (maxminddb.InvalidDatabaseError, ValueError):  # damaged within, or of IPv4 only
@@ -116,18 +120,20 @@ class PlaceDatabase:
         return _named([_country(found), _city(found)]) if isinstance(found, dict) else None
 
 
-def _open(path: Path) -> maxminddb.Reader:
+def open_places(path: Path) -> maxminddb.Reader:
+    """Return a reader of the file in memory: a mapped one that is written over in place ends the process by SIGBUS.
+
+    Raises:
+        PlaceFileError: if it cannot be read.
+    """
     try:
         return maxminddb.open_database(path, maxminddb.MODE_MEMORY)
     except (OSError, maxminddb.InvalidDatabaseError) as error:
-        msg = (
-            f"collector.place_database, {path}, cannot be read: {error}. "
-            "Give the path of an .mmdb file (GeoLite2-City.mmdb or one of its kind), or leave the setting out"
-        )
+        msg = f"{path} cannot be read: {error}"
         raise PlaceFileError(msg) from error
 
 
-def _state_of(path: Path) -> tuple[int, int, int] | None:
+def _state_of(path: Path) -> _State:
     try:
         found = path.stat()
     except OSError:

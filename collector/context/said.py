@@ -60,13 +60,10 @@ class Said(NamedTuple):
     channel: Arrival | None = None
 
 
-SILENT: Final = Said()
-
-
-def said_by(properties: Mapping[str, Any]) -> Said:
-    """Return what an event's properties say; SILENT if nothing."""
+def said_by(properties: Mapping[str, Any]) -> Said | None:
+    """Return what an event's properties say; None if they cannot say anything."""
     if properties.keys().isdisjoint(NAMES):
-        return SILENT
+        return None
     around: Any = next((found for name in _AROUND if isinstance(found := properties.get(name), dict)), {})
     device, system = around.get("device"), around.get("os")
     user_agent = _text(properties, _AGENTS) or _text(around, _AGENTS)

@@ -73,8 +73,9 @@ class Rejection:
 
 @dataclass(slots=True)
 class Decoded:
-    """A request's events with their places in it, its rejections, and how many values of each kind were masked."""
+    """A request's events with their places in it, its rejections, counts of masked values by kind and of bots' events."""
 
     events: list[tuple[int, Event]] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     masked: Counter[str] = field(default_factory=Counter)
+    bots: int = 0

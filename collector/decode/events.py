@@ -10,7 +10,6 @@ from uuid import uuid4
 import msgspec
 
 from collector.context.channel import NO_ARRIVAL, Arrival
-from collector.context.said import SILENT
 from collector.decode.decoded import Decoded, Reason, RejectedEventError, Rejection, RequestFacts
 from collector.decode.identity import read_id, read_person_id
 from collector.decode.lenient_json import nests_deeper
@@ -163,12 +162,12 @@ class EventMaker:
         )
 
     def _context(self, arrival: Arrival, native: NativeEvent) -> Context | None:
-        """Return an event's context, and let the addresses in its properties be as they may be kept."""
         around = self._request.around
-        said = around.said_by(native.properties) if native.properties else SILENT
-        context = around.context(arrival, said)
-        if around.refuses(context):
-            raise RejectedEventError(Reason.BOT, "", "comes from a bot, and collector.bots is drop")
+        context = around.context_of(arrival, native.properties)
+        if context is not None and context.bot is not None:
+            if around.drops_bots:
+                raise RejectedEventError(Reason.BOT, "", "comes from a bot, and collector.bots is drop")
+            self.out.bots += 1
         return context
 
     def _occurred_at(self, kind: str, ts: int | None, sent_at: int | None) -> int:

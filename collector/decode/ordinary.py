@@ -11,7 +11,6 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from collector.context.channel import NO_ARRIVAL
 from collector.context.said import NAMES
 from collector.decode.decoded import Decoded, RejectedEventError, RequestFacts
 from collector.decode.identity import is_junk
@@ -76,8 +75,8 @@ def decode_ordinary(body: bytes, request: RequestFacts, limits: Limits) -> Decod
         request: who sent it, and when it was received (UTC milliseconds).
         limits: sizes, as in the settings.
     """
-    if len(body) > limits.event_bytes or request.around.is_refused:
-        return None  # one of its events may be too large, or all are a bot's
+    if len(body) > limits.event_bytes or request.around.is_bot:
+        return None  # one of its events may be too large, or all are to be flagged or dropped
     try:
         sent_at, interactions = _parse(body)
         if len(interactions) > limits.events:
@@ -111,7 +110,7 @@ class _Ordinary:
         self.as_sent: Page | None = None
         self.page: Page | None = None
         self.around = request.around
-        self.bare = request.around.context()
+        self.bare = request.around.bare
         self.context: Context | None = None
         self.kinds: tuple[str, ...] = ()
 
@@ -171,7 +170,7 @@ class _Ordinary:
 
     def read_page(self, page: Page) -> None:
         url, path, referrer, self.kinds, arrival = page_facts(page.url, page.path, page.referrer)
-        self.context = self.around.context(arrival) if arrival is not NO_ARRIVAL else self.bare
+        self.context = self.around.context(arrival)
         self.as_sent, self.page = page, Page(url, path, page.title, referrer)
 
     def mask_element(self, element: Element) -> Element:
