@@ -44,6 +44,7 @@ class _Taken(NamedTuple):
     others: set[asyncio.Future[None]]
     found: Results
     masked: Mapping[str, int]
+    bots: int
 
 
 class EventCollector:
@@ -94,7 +95,7 @@ class EventCollector:
         durable.add_done_callback(partial(self._arrived, ids))
         errors = [EventError(one.index, one.id, one.reason, one.detail) for one in decoded.rejections]
         found = Results(len(events), len(duplicates), len(errors), errors, duplicates)
-        return self._answer(durable, _Taken(source, others, found, decoded.masked), answer)
+        return self._answer(durable, _Taken(source, others, found, decoded.masked, decoded.bots), answer)
 
     async def _answer(self, durable: Awaitable[None], taken: _Taken, answer: Callable[[Results], Answer]) -> Answer:
         found = taken.found
@@ -106,6 +107,8 @@ class EventCollector:
             self._count_failed(taken.source, found.accepted + found.duplicate + found.rejected)
             raise
         self._count(taken.source, found, taken.masked)
+        if taken.bots:
+            self._metrics.bots.labels(taken.source).inc(taken.bots)
         return answer(found)
 
     def _arrived(self, ids: _Identities, durable: asyncio.Future[None]) -> None:

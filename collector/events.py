@@ -9,6 +9,7 @@ from collector.answer import Answer, Results
 from collector.body import Bodies, Body
 from collector.collect import EventCollector
 from collector.compression import unpack
+from collector.context.around import Surroundings, policy_of
 from collector.debug import DebugLog, SeenRequest
 from collector.decode.decoded import RequestFacts
 from collector.decode.dialect import Post
@@ -56,6 +57,7 @@ class EventsRoute:
         self._rates = rates
         self.suppressed = Suppressed()
         self._clock = clock
+        self._surroundings = Surroundings(policy_of(settings))
         self._collector = EventCollector(settings, sink, metrics)
         self.bodies = Bodies(settings.limits, metrics)
 
@@ -105,7 +107,8 @@ class EventsRoute:
             check_caller(key, head.headers, head.origin)
             self._rates.check_key(key)
         check_dialect(key, dialect.name)
-        request = RequestFacts(key.name, key.trusted, self._clock(), key.masking.rules)
+        around = self._surroundings.of(head, trusted=key.trusted)
+        request = RequestFacts(key.name, key.trusted, self._clock(), key.masking.rules, around)
         decoded = dialect.decode(envelope, request, self._limits)
         self._rates.count_events(key, head.address, len(decoded.events) + len(decoded.rejections))
         if self.suppressed.any:

@@ -82,10 +82,10 @@ class CollectorApp:
         self._metrics = metrics
         self._keys = Keys(settings.keys)
         self.proxies: Final = Proxies(settings.proxies, settings.client_address_header)
-        self._rates = Rates(settings.addresses, processes, metrics.addresses)
+        self._rates = Rates(settings.per_address, processes, metrics.addresses)
         self.connections: Final = Connections(
             settings.connections,
-            Networks((*settings.addresses.exempt, *settings.proxies)),
+            Networks((*settings.per_address.exempt, *settings.proxies)),
             settings.limits.body_seconds + settings.connections.idle_seconds + SWEEP_SECONDS,
             metrics,
         )

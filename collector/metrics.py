@@ -47,6 +47,13 @@ FAILED: Final = Metric(
 MASKED: Final = Metric(
     PREFIX + "masked_total", "counter", "values", ("source", "kind"), "secrets and personal values masked"
 )
+BOTS: Final = Metric(
+    PREFIX + "bot_events_total",
+    "counter",
+    "events",
+    ("source",),
+    "events flagged as a bot's and accepted, or repeats; dropped ones are rejected with the reason `bot`",
+)
 FAULTS: Final = Metric(
     PREFIX + "faults_total", "counter", "requests", (), "requests that met a fault of ours; see the log"
 )
@@ -133,7 +140,7 @@ WORKER_DEATHS: Final = Metric(
 )
 
 METRICS: Final = (
-    REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, FAULTS, ADDRESSES,
+    REQUESTS, REFUSED, RECEIVED, ACCEPTED, DUPLICATE, REJECTED, FAILED, MASKED, BOTS, FAULTS, ADDRESSES,
     CONNECTIONS, CONNECTIONS_CLOSED, FILE_BROKEN, READING, REQUEST_SECONDS,
     BODY_BYTES, SINK_SECONDS, SINK_READY, SPOOL_BYTES, SPOOL_LIMIT, SPOOL_ROWS, SPOOL_OLDEST, SPOOLED, DRAINED,
     SPOOL_REFUSED, SPOOL_SET_ASIDE, WORKER_DEATHS,
@@ -154,6 +161,7 @@ class CollectorMetrics:
         self.rejected = REJECTED.counter(registry)
         self.failed = FAILED.counter(registry)
         self.masked = MASKED.counter(registry)
+        self.bots = BOTS.counter(registry)
         self.faults = FAULTS.counter(registry)
         self.addresses = ADDRESSES.gauge(registry)
         self.connections_open = CONNECTIONS.gauge(registry)

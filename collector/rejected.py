@@ -6,7 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.context.said import ADDRESS_NAMES
 from collector.decode.decoded import Rejection, RequestFacts
+from collector.masking.kinds import MASK
 from collector.masking.rules import Masking
 
 MAX_PAYLOAD_CHARS: Final = 2048
@@ -58,7 +60,10 @@ def _cut(value: Any, chars: int, depth: int = 0) -> Any:  # noqa: ANN401 - JSON 
     if isinstance(value, (dict, list)) and depth >= MAX_DEPTH:
         return "..."
     if isinstance(value, dict):
-        return {name[:chars]: _cut(one, chars, depth + 1) for name, one in list(value.items())[:MAX_ITEMS]}
+        return {
+            name[:chars]: MASK if name in ADDRESS_NAMES else _cut(one, chars, depth + 1)
+            for name, one in list(value.items())[:MAX_ITEMS]
+        }
     if isinstance(value, list):
         return [_cut(one, chars, depth + 1) for one in value[:MAX_ITEMS]]
     return value

@@ -14,6 +14,9 @@ from collector.masking.rules import Masking, masking_for
 
 MIB = 1024 * 1024
 
+BotPolicy = Literal["flag", "drop", "keep"]
+AddressPolicy = Literal["kept", "truncated", "dropped"]
+
 DialectName = Literal["native", "posthog", "segment", "rudder", "snowplow", "growingio", "sensors"]
 
 Network = IPv4Network | IPv6Network
@@ -207,7 +210,7 @@ class CollectorSettings(BaseModel):
         "...; only this one counts, because a proxy passes others on as they came",
     )
     limits: Limits = Field(default=Limits(), description="what one request and one event may weigh")
-    addresses: AddressLimits = Field(default=AddressLimits(), description="what one address may send")
+    per_address: AddressLimits = Field(default=AddressLimits(), description="what one address may send")
     connections: ConnectionLimits = Field(default=ConnectionLimits(), description="how many connections, how long")
     linger_ms: float = Field(
         default=5, ge=0, le=1000, description="events arriving within it share one fsync; it delays each answer by that"
@@ -223,6 +226,29 @@ class CollectorSettings(BaseModel):
     )
     recent_ids: int = Field(
         default=100_000, ge=2, description="durable events remembered to answer `duplicate`; about 200 bytes each"
+    )
+
+    bots: BotPolicy = Field(
+        default="flag",
+        description="events of bots: flag (context.device is bot), drop (rejected as bot), or keep (not looked at)",
+    )
+    addresses: AddressPolicy = Field(
+        default="truncated",
+        description="IP addresses in events: kept, truncated (to /24, of IPv6 /48: a site's network), or dropped",
+    )
+    own_hosts: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,253}$")], ...] = Field(
+        default=(),
+        max_length=100,
+        description="hosts, those within them too, from which nobody arrives: your login and payment pages elsewhere",
+    )
+    place_headers: tuple[Annotated[str, StringConstraints(pattern=r"^[!-9;-~]{1,64}$")], ...] = Field(
+        default=(),
+        max_length=2,
+        description="in which your CDN says the country, then the city: CF-IPCountry; it takes away what clients send",
+    )
+    place_database: Path | None = Field(
+        default=None,
+        description="an .mmdb file, GeoLite2-City.mmdb or its kind, for places; a new one is found in 30 s",
     )
 
     @model_validator(mode="after")

@@ -34,6 +34,7 @@ from phasewatch.backend import require_kafka
 from phasewatch.collector_worker import MAX_LINE_BYTES, SERVING
 from phasewatch.data_dir import spool_dir
 from phasewatch.errors import FaultError, ServiceAwayError, UsageError
+from phasewatch.places import require_places
 from phasewatch.serving import Servers, listen
 from phasewatch.settings import Settings
 
@@ -63,12 +64,13 @@ def run_collector(settings: Settings, *, workers: int) -> int:
         workers: how many processes share the port.
 
     Raises:
-        UsageError: if no Kafka is set, a port is taken, a file of keys is broken, or nothing can be spooled.
+        UsageError: if no Kafka is set, a port is taken, a file of keys or places is broken, or nothing can be spooled.
         ServiceAwayError: if Kafka does not answer at the first start; later what comes in is spooled.
         FaultError: if a topic is missing or does not keep the guarantees.
     """
     require_kafka(settings, "collector")
     _check_files(settings)
+    require_places(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Supervisor(settings, workers).run())
     return 0

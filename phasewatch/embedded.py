@@ -32,6 +32,7 @@ from phasewatch.embedded_worker import (
     in_force_everywhere,
 )
 from phasewatch.errors import FaultError, UsageError
+from phasewatch.places import require_places
 from phasewatch.serving import Servers
 from phasewatch.settings import Settings, is_loopback
 from processors.adapters.sqlite.log import SqliteLog
@@ -71,7 +72,8 @@ class Embedded:
         """Start: the worker, the definitions of a new log, then the ports.
 
         Raises:
-            UsageError: if a port is taken, or the console is open to others without what that needs.
+            UsageError: if a port is taken, the console is open to others without what that needs, or the file of places
+                cannot be read.
             FaultError: if the worker can't go on.
         """
         require_door(self._settings.console)
@@ -84,6 +86,7 @@ class Embedded:
 
     async def _start(self) -> None:
         settings = self._settings
+        require_places(settings)
         log, store = open_log(settings), open_store(settings)
         self._close = [store.close, log.close]
         query = Query(store, log.partitions)

@@ -36,6 +36,7 @@ class Client:
     path: Path
     registry: CollectorRegistry
     default_headers: dict[str, str] = field(default_factory=lambda: {"authorization": "Bearer pk"})
+    address: str | None = None
 
     async def send(
         self,
@@ -68,6 +69,8 @@ class Client:
             "query_string": query,
             "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given.items()],
         }
+        if self.address is not None:
+            scope["client"] = (self.address, 50_000)
         await self.app(scope, receive, send)
         start, rest = sent
         found = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from collector.context.around import NOTHING_AROUND, Around
 from collector.masking.rules import EVERYTHING, Masking
 from collector.wire.event import Event
 
@@ -31,19 +32,22 @@ class Reason(StrEnum):
     """About somebody who is not to be recorded."""
     UNTRUSTED_SOURCE = "untrusted_source"
     """Something that only a trusted key may say."""
+    BOT = "bot"
+    """Sent by a bot, where the settings say that bots are dropped."""
 
 
 class RequestFacts(NamedTuple):
     """What a decoder may know about a request beside its body.
 
     `source` is the write key's name, `trusted` its kind, `received_at` the collector's clock in UTC milliseconds,
-    `masking` what the key's settings let nobody write.
+    `masking` what the key's settings let nobody write, `around` what its head says of the person's side.
     """
 
     source: str
     trusted: bool
     received_at: int
     masking: Masking = EVERYTHING
+    around: Around = NOTHING_AROUND
 
 
 class RejectedEventError(Exception):
@@ -71,8 +75,9 @@ class Rejection:
 
 @dataclass(slots=True)
 class Decoded:
-    """A request's events with their places in it, its rejections, and how many values of each kind were masked."""
+    """A request's events with their places in it, its rejections, and how many values were masked and bots flagged."""
 
     events: list[tuple[int, Event]] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     masked: Counter[str] = field(default_factory=Counter)
+    bots: int = 0

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import msgspec
 
+from collector.context.channel import NO_ARRIVAL, Arrival
 from collector.decode.decoded import Decoded, Reason, RejectedEventError, Rejection, RequestFacts
 from collector.decode.identity import read_id, read_person_id
 from collector.decode.lenient_json import nests_deeper
@@ -102,7 +103,8 @@ class EventMaker:
             self.out.events.append((index, self._checked(raw)))
         except RejectedEventError as error:
             event_id = (error.event_id or _id_of(raw) or "")[: self._limits.id_chars] or None
-            self.out.rejections.append(Rejection(index, event_id, error.reason, f"events[{index}]{error}", raw))
+            kept = b"" if error.reason is Reason.BOT else raw  # nobody mends what a bot sends
+            self.out.rejections.append(Rejection(index, event_id, error.reason, f"events[{index}]{error}", kept))
 
     def _checked(self, raw: bytes) -> Event:
         if len(raw) > self._limits.event_bytes:
@@ -136,7 +138,8 @@ class EventMaker:
             self._check_money(native)
         elif kind == "custom" and not native.name:
             raise RejectedEventError(Reason.MALFORMED, ".name", "is missing; a custom event needs one")
-        context = self._mask_page(native.page) if native.page is not None else None  # masks the page given below
+        arrival = self._mask_page(native.page) if native.page is not None else NO_ARRIVAL  # masks the page given below
+        context = self._context(arrival, native)
         return Event(  # by position, as in `ordinary`
             event_id,
             cast("EventType", kind),
@@ -159,6 +162,15 @@ class EventMaker:
             else NO_PROPERTIES,
         )
 
+    def _context(self, arrival: Arrival, native: NativeEvent) -> Context | None:
+        around = self._request.around
+        context = around.context_of(arrival, native.properties)
+        if context is not None and context.bot is not None:
+            if around.drops_bots:
+                raise RejectedEventError(Reason.BOT, "", "comes from a bot, and collector.bots is drop")
+            self.out.bots += 1
+        return context
+
     def _occurred_at(self, kind: str, ts: int | None, sent_at: int | None) -> int:
         taken_as_is = self._request.trusted and kind in MONEY_TYPES  # a ledger says when it happened
         return occurred_at(ts, None if taken_as_is else sent_at, self._request.received_at)
@@ -180,12 +192,12 @@ class EventMaker:
             native.properties = {}
         check_money(native.properties, self._limits.id_chars)
 
-    def _mask_page(self, page: Page) -> Context | None:
+    def _mask_page(self, page: Page) -> Arrival:
         facts = page_facts(page, self._request.masking)
         page.url, page.path, page.title, page.referrer = facts.url, facts.path, facts.title, facts.referrer
         if facts.masked:
             self.out.masked.update(facts.masked)
-        return facts.context
+        return facts.arrival
 
     def _mask_element(self, element: Element) -> Element:
         kinds = mask_element(element, self._request.masking)

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from collector.context.said import NAMES
 from collector.decode.decoded import Decoded, RejectedEventError, RequestFacts
 from collector.decode.identity import is_junk
 from collector.decode.page import page_facts
@@ -73,8 +74,8 @@ def decode_ordinary(body: bytes, request: RequestFacts, limits: Limits) -> Decod
         request: who sent it, and when it was received (UTC milliseconds).
         limits: sizes, as in the settings.
     """
-    if len(body) > limits.event_bytes:
-        return None  # one of its events may be too large
+    if len(body) > limits.event_bytes or request.around.is_bot:
+        return None  # one of its events may be too large, or all are to be flagged or dropped
     try:
         sent_at, interactions = _parse(body)
         if len(interactions) > limits.events:
@@ -108,6 +109,8 @@ class _Ordinary:
         self.sessions: set[str] = set()
         self.as_sent: Page | None = None
         self.page: Page | None = None
+        self.around = request.around
+        self.bare = request.around.bare
         self.context: Context | None = None
         self.kinds: tuple[str, ...] = ()
 
@@ -119,6 +122,7 @@ class _Ordinary:
             or not event_id.isprintable()
             or (user_id is None and (anonymous_id is None or kind == "identify"))
             or (kind == "custom" and not one.name)
+            or (one.properties is not None and not one.properties.keys().isdisjoint(NAMES))
         ):
             raise _LookCloserError
         if user_id is not None and user_id not in self.people:
@@ -150,7 +154,7 @@ class _Ordinary:
             one.seq,
             None if page is None else self.page,
             None if element is None else self.mask_element(element),
-            None if page is None else self.context,
+            self.bare if page is None else self.context,
             encode_properties(one.properties, self.masking, self.masked) if one.properties else NO_PROPERTIES,
         )
 
@@ -165,7 +169,8 @@ class _Ordinary:
         self.sessions.add(text)
 
     def read_page(self, page: Page) -> None:
-        url, path, title, referrer, self.kinds, self.context = page_facts(page, self.masking)
+        url, path, title, referrer, self.kinds, arrival = page_facts(page, self.masking)
+        self.context = self.around.context(arrival)
         self.as_sent, self.page = page, Page(url, path, title, referrer)
 
     def mask_element(self, element: Element) -> Element:

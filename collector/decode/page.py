@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Final, NamedTuple
-from urllib.parse import unquote_plus
 
+from collector.context.channel import Arrival, arrival
 from collector.masking.rules import EVERYTHING, Masking
-from collector.wire.event import Context, Page
+from collector.wire.event import Page
 
-MAX_CHANNEL_CHARS: Final = 128
 _MAX_CACHED_CHARS: Final = 2048
 _NO_REFERRER: Final = "$direct"
 """PostHog's and RudderStack's word for it."""
-_UTM_SOURCE = re.compile(r"[?&]utm_source=([^&#]+)")
 
 
 class PageFacts(NamedTuple):
-    """Masked addresses and title, the kinds of what was masked, and the context."""
+    """Masked addresses and title, the kinds of what was masked, and where the visit came from."""
 
     url: str | None
     path: str | None
     title: str | None
     referrer: str | None
     masked: tuple[str, ...]
-    context: Context | None
+    arrival: Arrival
 
 
 def page_of(url: str | None, path: str | None, title: str | None, referrer: str | None) -> Page | None:
@@ -57,8 +54,7 @@ def _page_facts(
         title, found = masking.text(title)
         kinds += found
     url, path, referrer = masked
-    channel = channel_of(url, referrer)
-    return PageFacts(url, path or path_of(url), title, referrer, kinds, Context(channel=channel) if channel else None)
+    return PageFacts(url, path or path_of(url), title, referrer, kinds, arrival(url, referrer))
 
 
 def path_of(url: str | None) -> str | None:
@@ -71,17 +67,3 @@ def path_of(url: str | None) -> str | None:
         return rest or None
     _, slash, path = after.partition("/")
     return slash + path or "/"
-
-
-def channel_of(url: str | None, referrer: str | None) -> str | None:
-    """Return `utm_source` of the page's URL, else the host of a referrer on another site, else None."""
-    found = _UTM_SOURCE.search(url or "")
-    if found is not None and (source := unquote_plus(found[1]).strip()):
-        return source[:MAX_CHANNEL_CHARS]
-    host = _host(referrer or "")
-    return host[:MAX_CHANNEL_CHARS] if host and host != _host(url or "") else None
-
-
-def _host(url: str) -> str:
-    _, separator, rest = url.partition("://")
-    return rest.partition("/")[0].partition("?")[0].partition("#")[0].lower() if separator else ""

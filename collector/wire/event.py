@@ -56,11 +56,17 @@ class Element(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Context(msgspec.Struct, omit_defaults=True, gc=False):
-    """What the collector knows about the request beside the event itself."""
+    """What the collector knows of the person's side beside the event itself (docs/context.md)."""
 
     device: str | None = None
     channel: str | None = None
     place: str | None = None
+    medium: str | None = None
+    campaign: str | None = None
+    browser: str | None = None
+    os: str | None = None
+    bot: str | None = None
+    address: str | None = None
 
 
 class Event(msgspec.Struct, omit_defaults=True, gc=False):

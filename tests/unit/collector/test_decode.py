@@ -111,7 +111,7 @@ def test_the_channel_is_utm_source_or_a_foreign_referrer() -> None:
 
     own = "https://shop.example/a"
     assert channel(url=f"{own}?utm_source=we%20chat") == "we chat"
-    assert channel(url=own, referrer="https://www.google.com/x") == "www.google.com"
+    assert channel(url=own, referrer="https://www.google.com/x") == "google.com"
     assert channel(url=own, referrer="https://shop.example/b") is None
     assert channel(url=own) is None
 

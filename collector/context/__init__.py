@@ -1,0 +1,1 @@
+"""What is known of the person's side of an event beside the event: device, bots, channel, place, address."""
