@@ -53,10 +53,7 @@ class Mutator:
         dialect = "native" if rng.random() < NATIVE_SHARE else rng.choice(dialects)
         sample = rng.choice(self._of_dialect[dialect])
         if rng.randrange(_BOMBS_OF) == 0:
-            name, bomb = rng.choice(self._bombs)
-            return Case(
-                sample.request._replace(body=bomb).with_header(b"content-encoding", name.encode()), dialect, "bomb"
-            )
+            return Case(rng.choice(self.bombs(sample)), dialect, "bomb")
         case = self._inside(rng, sample)
         if rng.random() < 0.1:
             case = case._replace(request=recode(rng, case.request), done=case.done + "+recode", native=None)
@@ -64,6 +61,13 @@ class Mutator:
             request = mutate_head(rng, case.request, self._requests)
             case = case._replace(request=request, done=case.done + "+head", native=None, planted=())
         return case
+
+    def bombs(self, sample: Sample) -> list[Sent]:
+        """Return a sample's request with a body that unpacks to more than any may, in each coding."""
+        return [
+            sample.request._replace(body=bomb).with_header(b"content-encoding", name.encode())
+            for name, bomb in self._bombs
+        ]
 
     def _inside(self, rng: random.Random, sample: Sample) -> Case:
         how = rng.random()

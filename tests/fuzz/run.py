@@ -50,6 +50,8 @@ async def _run_part(part: Part) -> Figures:
     structlog.configure(processors=[_keep_in(faults)], cache_logger_on_first_use=False)
     target, figures, mutator = Target(), Figures(), Mutator(part.seed)
     rss: list[int] = []
+    for bomb in mutator.bombs(mutator.samples[0]):
+        await target.send(bomb)  # the most memory that any takes: what the allocator keeps of it is here from the start
     started = time.perf_counter()
     for turn, number in enumerate(range(part.first, part.first + part.bodies * part.step, part.step)):
         case = mutator.case(number)

@@ -36,8 +36,9 @@ LINE_BYTES: Final = 4 * 64 * 1024
 CONTEXT_CHARS: Final = 512
 
 NOBODY: Final = frozenset({
-    "", "null", "undefined", "none", "nil", "nan", "guest", "anonymous", "unknown", "[objectobject]", "true", "false",
+    "", "null", "undefined", "none", "nil", "nan", "guest", "anonymous", "unknown", "[object object]", "true", "false",
 })  # fmt: skip
+_AROUND: Final = " \t\u00a0\u2003\u3000\"'`"
 _BREAKS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _AMOUNT: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
 _URL_FIELDS: Final = (("page", "url"), ("page", "path"), ("page", "referrer"), ("element", "href"))
@@ -120,8 +121,8 @@ def _identifier(event: Mapping[str, Any], name: str, *, required: bool = False) 
 
 def stands_for_nobody(text: str) -> bool:
     """Return whether an id is what broken integrations send in place of one."""
-    kept = [char for char in text if not char.isspace() and unicodedata.category(char) != "Cf" and char not in "\"'`"]
-    plain = "".join(kept).casefold()
+    seen = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    plain = seen.strip(_AROUND).casefold()
     return plain in NOBODY or not plain.replace("0", "").replace("-", "")
 
 
