@@ -24,7 +24,10 @@ from tests.fuzz.judge import judge
 from tests.fuzz.mutator import Case, Mutator
 from tests.fuzz.request import load
 from tests.fuzz.target import RECENT_IDS, Outcome, Target
+from tests.fuzz.wire import TOGETHER, conversation, served
 
+WIRE_OF = 32
+"""One connection for so many requests in the process."""
 MOST_FINDINGS = 50
 """After so many a run ends: more of them say nothing new."""
 REPEATED_OF = 64
@@ -61,11 +64,27 @@ async def _run_part(part: Part) -> Figures:
             rss.append(resident_bytes())
         if len(figures.findings) >= MOST_FINDINGS:
             break
-    figures.seconds = time.perf_counter() - started
     figures.rss.append(rss)
     figures.findings += _books(target, figures)
     await target.app.close()
+    await _over_connections(part, mutator, figures, faults)
+    figures.seconds = time.perf_counter() - started
     return figures
+
+
+async def _over_connections(part: Part, mutator: Mutator, figures: Figures, faults: list[str]) -> None:
+    """Send one request of so many over real connections, to a collector of its own."""
+    last = part.first + part.bodies * part.step // WIRE_OF
+    async with served(Target()) as wire:
+        for number in range(part.first, last, TOGETHER * part.step):
+            faults.clear()
+            said = [conversation(mutator, part.seed, number + at * part.step) for at in range(TOGETHER)]
+            found = await wire.together(said)
+            figures.findings += [Finding(number, "wire", f"{problem} {faults or ''}") for problem in found]
+            figures.connections += len(said)
+            figures.bodies += sum(one.sent for one in said)
+            if len(figures.findings) >= MOST_FINDINGS:
+                break
 
 
 def _keep_in(faults: list[str]) -> structlog.typing.Processor:

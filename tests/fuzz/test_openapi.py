@@ -106,7 +106,7 @@ def of_console(folder: Path, examples: int) -> list[str]:
     text = console_openapi.document()
     try:
         anybody = [*problems(app, text, examples, operations=operations)]
-        return anybody + [*problems(app, text, examples, operations=operations, parameters={"path.id": KNOWN})]
+        return [*anybody, *problems(app, text, examples, operations=operations, parameters={"path.id": KNOWN})]
     finally:
         shop.close()
 
