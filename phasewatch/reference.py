@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from pydantic.fields import FieldInfo
 
+from collector import openapi as collector_openapi
 from collector.settings import WriteKey
 from console import openapi
 from console.settings import ApiToken, ConsoleUser
@@ -154,6 +155,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "docs/stages.md": stages_page,
     "docs/schemas/stage-change.json": schema_page,
     "docs/openapi-console.json": openapi.document,
+    collector_openapi.FILE: collector_openapi.document,
 }
 
 

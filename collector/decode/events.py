@@ -130,8 +130,7 @@ class EventMaker:
             _check_anonymous(kind, anonymous_id)
         if len(raw) > self._limits.text_chars:
             check_texts(native, native.page, native.element, self._limits.text_chars)
-        if native.seq is not None and not 0 <= native.seq < MAX_SEQ:
-            raise RejectedEventError(Reason.MALFORMED, ".seq", f"is {native.seq}; expected 0, 1, 2, ...")
+        _check_counts(native)
         ts = read_time(native.ts, ".ts")
         event_id = read_id(native.id, ".id", max_chars) or self._made_id(native, ts)
         if kind in MONEY_TYPES:
@@ -185,7 +184,7 @@ class EventMaker:
         return f"h-{content.hexdigest()}"
 
     def _check_money(self, native: NativeEvent) -> None:
-        if self._request.trusted and not native.id:
+        if self._request.trusted and native.id in {None, ""}:
             problem = f"is missing; a {native.type} from a trusted key needs one"
             raise RejectedEventError(Reason.MALFORMED, ".id", problem)
         if native.properties is None:
@@ -219,6 +218,13 @@ def _id_of(raw: bytes) -> str | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return next((str(one) for one in (found.id, found.uuid, found.messageId, found.eid) if one is not None), None)
+
+
+def _check_counts(native: NativeEvent) -> None:
+    index = None if native.element is None else native.element.index
+    for place, number in ((".seq", native.seq), (".element.index", index)):
+        if number is not None and not 0 <= number < MAX_SEQ:
+            raise RejectedEventError(Reason.MALFORMED, place, f"is {quoted(number)}; expected 0, 1, 2, ...")
 
 
 def _check_anonymous(kind: str, anonymous_id: str | None) -> None:

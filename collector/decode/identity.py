@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from unicodedata import category
 
 from collector.decode.decoded import Reason, RejectedEventError
 from collector.decode.times import quoted
@@ -14,28 +15,38 @@ JUNK: Final = frozenset({
 })  # fmt: skip
 """Architecture, section 4, and PostHog's list of illegal distinct ids; compared without case, space and quotes."""
 
+_BREAKING: Final = frozenset({"Cc", "Zl", "Zp"})
+"""Unicode's categories of control characters, U+0085 among them, and of line and paragraph separators: what prints an
+id, a log or a CSV, breaks there."""
+
 _AROUND: Final = " \t\r\n\v\f\u00a0\u3000\ufeff\"'`"
 
 
 def is_junk(text: str) -> bool:
     """Return whether an id stands for nobody; so does one of zeros and hyphens only, as the all-zero UUID."""
-    plain = text.strip(_AROUND).casefold()
+    plain = (text if text.isprintable() else _visible(text)).strip(_AROUND).casefold()
     return plain in JUNK or not plain.strip("0-")
+
+
+def _visible(text: str) -> str:
+    """Return an id as people see it: without the characters that only say how to write others, as U+200B."""
+    kinds = [(char, category(char)) for char in text]
+    return "".join(" " if kind == "Zs" else char for char, kind in kinds if kind != "Cf")
 
 
 def read_id(value: str | int | None, place: str, max_chars: int) -> str | None:
     """Return an id as text; numbers are taken as their digits.
 
     Raises:
-        RejectedEventError: `too_large` beyond `max_chars`, `malformed` with control characters in it.
+        RejectedEventError: `too_large` beyond `max_chars`, `malformed` with control characters or line breaks in it.
     """
     if value is None:
         return None
     text = value if isinstance(value, str) else str(value)
     if len(text) > max_chars:
         raise RejectedEventError(Reason.TOO_LARGE, place, f"has {len(text)} characters; {max_chars} is the limit")
-    if not text.isprintable() and any(char < " " or char == "\x7f" for char in text):
-        raise RejectedEventError(Reason.MALFORMED, place, "holds control characters")
+    if not text.isprintable() and any(category(char) in _BREAKING for char in text):
+        raise RejectedEventError(Reason.MALFORMED, place, "holds control characters or line breaks")
     return text
 
 

@@ -34,7 +34,7 @@ class _Page(Page, forbid_unknown_fields=True, gc=False):
 
 
 class _Element(Element, forbid_unknown_fields=True, gc=False):
-    pass
+    index: Annotated[int, msgspec.Meta(ge=0, lt=MAX_SEQ)] | None = None
 
 
 class _Interaction(msgspec.Struct, forbid_unknown_fields=True, gc=False):

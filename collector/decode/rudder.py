@@ -58,6 +58,6 @@ def _is_of_rudder(marks: _Marks) -> bool:
     library = marks.context.library.name if marks.context is not None and marks.context.library is not None else None
     return (
         marks.original_timestamp is not None
-        or marks.channel in _CHANNELS
+        or (isinstance(marks.channel, str) and marks.channel in _CHANNELS)
         or (isinstance(library, str) and "rudder" in library.casefold())
     )

@@ -183,3 +183,9 @@ async def test_a_preflight_lets_every_header_of_both_pass(rudders: Client, path:
     allowed = set(answer.headers["access-control-allow-headers"].split(", "))
     assert answer.status == 204
     assert allowed >= {"authorization", "content-type", "x-retry-count", "anonymousid", "sentat"}
+
+
+@pytest.mark.parametrize("channel", [{}, [], {"web": 1}, 1])
+async def test_a_channel_that_is_no_text_is_nobodys_mark(rudders: Client, channel: object) -> None:
+    body = {"batch": [{"type": "track", "event": "x", "userId": "u-1", "messageId": "m-1", "channel": channel}]}
+    assert (await rudders.send("POST", "/v1/batch", json.dumps(body).encode())).status == 403
