@@ -132,7 +132,15 @@
   // Masks, as collector/masking.py makes them: there are the sources. No look-behind: browsers of 2022 refuse the whole file for it.
   const SECRET_WORDS = /token|password|passwd|pwd|passphrase|secret|signature|credential|session|apikey|accesskey|privatekey|authoriz|oauth|captcha|verif|idcard|cardno|bankcard|mobile|phone|email|jwt/;
   const SECRET_NAMES = /^(key|code|auth|authcode|authkey|smscode|vcode|sid|ssid|phpsessid|sign|sig|otp|pin|pass|ticket|cvv|cvc|hmac)$/;
-  const CARDS = /^(4|5[1-5]|2[2-7]|3[4-9]|6|81)/;
+  // In addresses more is secret than in properties, where a code is a fund's; a thing's number or a sum passes as a card's by chance.
+  const SECRET_PROPERTIES = /passwo?r?d|passphrase|(access|refresh|auth|id|session|csrf|device|push)token|secretkey|clientsecret|(api|access|private)key|verif(ication|y)code|smscode|captcha|phpsessid|^(pwds?|secrets?|token|jwt|otp|cvv|cvc|vcode|authcode|credentials?|authorization|idnumber|(idcard|identity|bankcard|card)(card|no|number)?)$/;
+  const ABOUT_SECRETS = /(type|count|length|strength|score|status|state|name|expire[sd]?|expiry|ttl|at|time|date|valid|visible|required|enabled|error|result|hint|version)$/;
+  const IDENTIFIERS = /^(category|currency|isin|sku|code)$|(order|product|fund|trade|transaction|redemption|payment|item|goods|sku|coupon|contract|stock|security|portfolio|plan).*(ids?|nos?|num|numbers?|codes?|sn|serial)$|(amount|price|total|count|quantity|balance|assets|shares|volume|ms|seconds|time|ts|stamp|date|duration|fee|money)$/;
+  const FUND_PAGE = /fund|jijin|product|detail|stock|quote|bond|etf|market/i;
+  const LOGIN = /log_?-?in|sign_?-?(in|up)|regist|auth|verif|reset|passw|pwd|sms|phone|mobile|captcha|token|callback|state=|grant_type|redirect_uri/i;
+  // Visa, Mastercard (but no order's number of date and time), American Express, Diners, JCB, Discover, UnionPay, Maestro, older debit cards.
+  const CARDS = /^(?!2\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d[0-5]\d)(4(\d{12}|\d{15}|\d{18})|(5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3[0689]\d{12,17}|(35|60|6[45])\d{14,17}|(62|81)\d{14,17}|(50|58|63|67)\d{11,17}|955[589]\d{12,15})$/;
+  const ID_NUMBERS = /^(1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3])\d{4}(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])\d{3}[\dx]$/i;
   const EMAIL = /[^\s@/?&=:;,<>"\x27()*]{1,64}@[\w\u00aa-\u1fff\u2c00-\u2fef\u3040-\ufdff-]{1,63}(\.[\w\u00aa-\u1fff\u2c00-\u2fef\u3040-\ufdff-]{1,63})*\.[a-z\u00aa-\u1fff\u2c00-\u2fef\u3040-\ufdff]{2,63}/gi;
   const CARD_OR_ID = /(^|[^0-9])([0-9]{17}x(?!\w)|[0-9](?:[ +-]?[0-9]){12,18}(?![0-9]))/gi;
   const PHONE = /(^|[^0-9.])(?:(?:\+|00)?86[ +-]?)?1[3-9][0-9](?:[ +-]?[0-9]{4}){2}(?![0-9])|(^|[^\w+])\+[1-9](?:[ ().-]{0,2}[0-9]){7,14}(?![0-9])/g;
@@ -154,7 +162,7 @@
   const isIdNumber = (digits) => {
     let sum = 0;
     for (let i = 0; i < 17; i++) sum += digits[i] * (2 ** (17 - i) % 11);
-    return digits.length === 18 && '10X98765432'[sum % 11] === digits[17].toUpperCase();
+    return ID_NUMBERS.test(digits) && '10X98765432'[sum % 11] === digits[17].toUpperCase();
   };
   const isCard = (digits) => {
     let sum = 0;
@@ -172,22 +180,24 @@
     const plain = decoded(name).toLowerCase().replace(/[^a-z0-9\u0080-\uffff]/g, '');
     return SECRET_WORDS.test(plain) || SECRET_NAMES.test(plain);
   };
-  const maskPairsIn = (text) => text.replace(PAIR, (pair, name) => (isSecret(name) ? name + MASK : pair));
-  const maskPair = (pair, nested) => {
+  const plainOf = (name) => name.toLowerCase().replace(/[^a-z0-9]/g, '');
+  const isSecretProperty = (name) => SECRET_PROPERTIES.test(plainOf(name)) && !ABOUT_SECRETS.test(plainOf(name));
+  const maskPairsIn = (text) => text.replace(PAIR, (pair, name) => (isSecretProperty(name) ? name + MASK : pair));
+  const maskPair = (pair, nested, fund) => {
     const name = pair.slice(0, pair.indexOf('=') + 1);
     const value = pair.slice(name.length);
     const plain = decoded(value);
     if (!value || value === MASK) return pair;
-    if (isSecret(name) || maskNumbers(plain) !== plain) return name + MASK;
-    if (plain.indexOf('=') < 0) return pair;
+    if (fund && /^code=\d{6}$/.test(pair)) return pair;
+    if (isSecret(name)) return name + MASK;
+    if (plain.indexOf('=') < 0) return maskNumbers(plain) === plain ? pair : name + MASK;
     if (!nested) return name + MASK;
-    const address = /[?#]/.test(plain) ? maskAddress(plain, nested - 1) : plain;
-    const masked = address === plain ? maskPairsIn(plain) : address;
+    const masked = maskNumbers(/[?#]/.test(plain) ? maskAddress(plain, nested - 1) : maskPairs(plain, nested - 1));
     return masked === plain ? pair : name + encodeURIComponent(masked).replace(/%(2F|3A|3F)/g, decodeURIComponent);
   };
-  const maskPairs = (query, nested) => {
+  const maskPairs = (query, nested, fund) => {
     const between = /^[^&]*;[^&]*$/.test(query) ? ';' : '&';
-    return query.split(between).map((pair) => maskPair(pair, nested)).join(between);
+    return query.split(between).map((pair) => maskPair(pair, nested, fund)).join(between);
   };
   const maskPath = (path) => {
     const segments = path.replace(/\/\/(?!\*\*\*@[^@/]*(\/|$))[^/\s]*@/g, '//' + MASK + '@').split('/');
@@ -200,9 +210,10 @@
   };
   const maskAddress = (address, nested) => {
     const [, path, query, route, values] = /^([^?#]*)(\?[^#]*)?(#[^?]*)?([^]*)/.exec(address);
-    const inRoute = (text) => (/=/.test(text) ? maskPairs(text, nested) : maskPath(text));
-    return maskPath(path) + (query ? '?' + maskPairs(query.slice(1), nested) : '') +
-      (route ? '#' + inRoute(route.slice(1)) : '') + (values ? '?' + maskPairs(values.slice(1), nested) : '');
+    const fund = FUND_PAGE.test(address) && !LOGIN.test(address);
+    const pairs = (text) => maskPairs(text.slice(1), nested, fund);
+    const inRoute = (text) => (/=/.test(text) ? pairs(text) : maskPath(text.slice(1)));
+    return maskPath(path) + (query ? '?' + pairs(query) : '') + (route ? '#' + inRoute(route) : '') + (values ? '?' + pairs(values) : '');
   };
   const maskUrl = (address) => (address ? maskAddress(address, NESTED) : address);
   const maskText = (text) => {
@@ -230,8 +241,11 @@
     if (isArray(value)) return '[' + value.slice(0, NODE_VISITS).map((one) => encode(one, foreign)).join(',') + ']';
     const known = keys(value).slice(0, NODE_VISITS).filter((key) => value[key] !== undefined);
     return '{' + known.map((key) => {
-      const secret = foreign && typeof value[key] === 'string' && SECRET_WORDS.test(key.toLowerCase().replace(/[^a-z]/g, ''));
-      return quote(foreign ? maskText(key) : key) + ':' + (secret ? quote(MASK) : encode(value[key], foreign || key === 'properties'));
+      const one = value[key];
+      const bare = typeof one === 'number' || (typeof one === 'string' && /^[\w-]*$/.test(one));
+      const secret = foreign && typeof one !== 'boolean' && isSecretProperty(key);
+      const kept = bare && IDENTIFIERS.test(plainOf(key));
+      return quote(foreign ? maskText(key) : key) + ':' + (secret ? quote(MASK) : encode(one, (foreign && !kept) || key === 'properties'));
     }).join(',') + '}';
   };
 

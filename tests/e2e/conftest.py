@@ -151,13 +151,13 @@ class Chromium:
     """One browser after another: a new one only where the last had to be ended."""
 
     def __init__(self, playwright: Playwright) -> None:
-        self._playwright = playwright
+        self.playwright = playwright
         self._browser = launch(playwright)
 
     def browser(self) -> Browser:
         """Return a browser that runs."""
         if not self._browser.is_connected():
-            self._browser = launch(self._playwright)
+            self._browser = launch(self.playwright)
         return self._browser
 
     def close(self) -> None:
