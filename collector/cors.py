@@ -12,6 +12,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _ORIGIN = re.compile(rb"[!-~]{1,256}")
 VARY: Final = (b"vary", b"origin")
+ANYONE: Final = (b"access-control-allow-origin", b"*")
+"""Of a file that is the same for everybody: any page may read it, also from a cache's copy made for another page."""
 UNREADABLE: Final = ""
 """Stands for an Origin header that is none; no list of origins holds it."""
 

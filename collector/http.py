@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +13,10 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from collector import sdk
 from collector.answer import JSON, Answer, refusal, results
 from collector.asgi import Receive, Scope, Send, run_lifespan, send_answer
 from collector.body import ClientGoneError
-from collector.cors import cors_headers, read_origin
+from collector.cors import ANYONE, cors_headers, read_origin
 from collector.debug import DebugLog
 from collector.decode.native import NATIVE
 from collector.dialects.path import EventPath, always
@@ -36,6 +33,7 @@ from collector.guards.suppression import Suppressed
 from collector.head import Head
 from collector.keys import Keys
 from collector.metrics import CollectorMetrics
+from collector.script import Script
 from collector.settings import CollectorSettings, WriteKey
 from collector.sinks.port import Sink
 
@@ -92,14 +90,13 @@ class CollectorApp:
         self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.events = EventsRoute(settings, sink, clock, metrics, self._keys, rates=self._rates, debug=debug)
         self.files = live_files(settings, metrics.file_broken, self._take_keys, self._take_suppressed)
-        self._script = _Script(sdk.source(settings.events_path), settings.autocapture_max_age_seconds)
+        self._script = Script(settings)
         native = EventPath("events", settings.events_path, ("POST",), always(NATIVE), results, key_required=True)
         self.events_at: Final = Paths((native, *EVENT_PATHS)).at
         self._settings_at: Final = Paths(SETTINGS_PATHS).at
-        self._routes = {
-            settings.autocapture_path: Route("autocapture", ("GET", "HEAD"), self._autocapture),
-            "/healthz": Route("healthz", ("GET", "HEAD"), self._healthz, counted=False),
-        }
+        script = Route("autocapture", ("GET", "HEAD"), self._autocapture)
+        self._routes = dict.fromkeys(self._script, script)
+        self._routes["/healthz"] = Route("healthz", ("GET", "HEAD"), self._healthz, counted=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope, as the ASGI specification (version 3) says."""
@@ -168,8 +165,9 @@ class CollectorApp:
             origin: the page that asks, as `read_origin` gives it.
             preflight: the headers it asks for; None if it is none.
         """
-        allowed = origin is not None and self._keys.may_read(origin)
-        answer.headers += cors_headers(origin, allowed=allowed, preflight=preflight)
+        if ANYONE not in answer.headers:
+            allowed = origin is not None and self._keys.may_read(origin)
+            answer.headers += cors_headers(origin, allowed=allowed, preflight=preflight)
         status = int(answer.status)
         counted = self._counted.get((route, status))
         if counted is None:  # kept, because to find them costs more than to add
@@ -233,39 +231,10 @@ class CollectorApp:
         return answer
 
     async def _autocapture(self, request: Request) -> Answer:
-        return self._script.answer(request.head.headers)
+        return self._script.answer(request.head.path, request.head.headers)
 
     async def _healthz(self, _: Request) -> Answer:
         return Answer(HTTPStatus.OK, ALIVE, [JSON, (b"cache-control", b"no-store")])
-
-
-class _Script:
-    """autocapture.js, plain and gzipped."""
-
-    def __init__(self, plain: bytes, max_age_seconds: int) -> None:
-        self._bodies = {False: plain, True: gzip.compress(plain, mtime=0)}
-        self._tags = {zipped: b'"%s"' % _digest(body) for zipped, body in self._bodies.items()}
-        self._cache = (b"cache-control", b"public, max-age=%d" % max_age_seconds)
-
-    def answer(self, headers: Mapping[bytes, bytes]) -> Answer:
-        """Return the script, or 304 where the browser has this very one."""
-        zipped = b"gzip" in headers.get(b"accept-encoding", b"")
-        tag = self._tags[zipped]
-        common = [(b"etag", tag), self._cache, (b"vary", b"accept-encoding")]
-        if tag in headers.get(b"if-none-match", b"") or headers.get(b"if-none-match") == b"*":
-            return Answer(HTTPStatus.NOT_MODIFIED, b"", common)
-        common += [
-            (b"content-type", b"text/javascript; charset=utf-8"),
-            (b"x-content-type-options", b"nosniff"),
-            (b"cross-origin-resource-policy", b"cross-origin"),  # pages with COEP may load it
-        ]
-        if zipped:
-            common.append((b"content-encoding", b"gzip"))
-        return Answer(HTTPStatus.OK, self._bodies[zipped], common)
-
-
-def _digest(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest()[:32].encode()
 
 
 def _wrong_method(route: Route) -> Answer:

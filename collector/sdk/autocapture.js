@@ -6,6 +6,9 @@
   const MEANINGFUL = 'a,button,[type=submit],[type=button],[role=button],label,summary';
   const IGNORED = '[data-pw-ignore],[type=password]';
   const UNREAD = 'textarea,select,script,style,[contenteditable],' + IGNORED;
+  const LINK = 'a[href],area[href]';
+  const DOWNLOADED = /\.(pdf|ofd|docx?|xlsx?|pptx?|wps|csv|txt|rtf|epub|zip|rar|7z|gz|tar|dmg|exe|msi|pkg|apk|ipa|mp[34]|mov|avi|wav)$/i;
+  const MASK = '***';
 
   const AT_ONCE_MS = 0;
   const SOON_MS = 250;
@@ -28,6 +31,11 @@
   const TEXT_CHARS = 100;
   const SELECTOR_CHARS = 200;
   const NODE_VISITS = 200;
+  // Browsers' parsers stop at 512 elements within each other.
+  const DEEPEST = 1000;
+  const RAGE_CLICKS = 3;
+  const RAGE_MS = 1000;
+  const RAGE_PX = 30;
   // A number given by another tab may not have reached this one's view of the storage yet.
   const NUMBERS_SKIPPED = 1000;
 
@@ -57,14 +65,23 @@
     } catch (error) {}
   };
   const on = (target, types, work) => {
-    types.split(' ').forEach((kind) => target.addEventListener(kind, quietly(work), { capture: true, passive: true }));
+    types.split(' ').forEach((type) => target.addEventListener(type, quietly(work), { capture: true, passive: true }));
   };
   const later = (work, delay) => apply(wait, win, [quietly(work), delay]);
+
+  // No event, nothing stored, nothing sent: there is no consent, or the browser asks not to be tracked.
+  let silent = true;
 
   // A storage that may be absent, full or hostile; what it cannot keep stays in memory.
   const storage = (area) => {
     const memory = {};
     return {
+      clear: () => {
+        keys(memory).forEach((key) => { if (key !== 'consent') delete memory[key]; });
+        keys(win[area]).forEach((key) => {
+          if (key.startsWith(PREFIX) && key !== PREFIX + 'consent') win[area].removeItem(key);
+        });
+      },
       get: (key) => {
         try {
           if (!(key in memory)) return win[area].getItem(PREFIX + key);
@@ -72,6 +89,7 @@
         return memory[key] || null;
       },
       set: (key, value) => {
+        if (silent) return false;
         try {
           if (value === null) win[area].removeItem(PREFIX + key);
           else win[area].setItem(PREFIX + key, value);
@@ -111,7 +129,99 @@
     return id;
   };
 
-  // JSON.stringify and toJSON belong to the page; this is ours.
+  // Masks, as collector/masking.py makes them: there are the sources. No look-behind: browsers of 2022 refuse the whole file for it.
+  const SECRET_WORDS = /token|password|passwd|pwd|passphrase|secret|signature|credential|session|apikey|accesskey|privatekey|authoriz|oauth|captcha|verif|idcard|cardno|bankcard|mobile|phone|email|jwt/;
+  const SECRET_NAMES = /^(key|code|auth|authcode|authkey|smscode|vcode|sid|ssid|phpsessid|sign|sig|otp|pin|pass|ticket|cvv|cvc|hmac)$/;
+  // In addresses more is secret than in properties, where a code is a fund's; a thing's number or a sum passes as a card's by chance.
+  const SECRET_PROPERTIES = /passwo?r?d|passphrase|(access|refresh|auth|id|session|csrf|device|push)token|secretkey|clientsecret|(api|access|private)key|verif(ication|y)code|smscode|captcha|phpsessid|^(pwds?|secrets?|token|jwt|otp|cvv|cvc|vcode|authcode|credentials?|authorization|idnumber|(idcard|identity|bankcard|card)(card|no|number)?)$/;
+  const ABOUT_SECRETS = /(type|count|length|strength|score|status|state|name|expire[sd]?|expiry|ttl|at|time|date|valid|visible|required|enabled|error|result|hint|version)$/;
+  const IDENTIFIERS = /^(category|currency|isin|sku|code)$|(order|product|fund|trade|transaction|redemption|payment|item|goods|sku|coupon|contract|stock|security|portfolio|plan).*(ids?|nos?|num|numbers?|codes?|sn|serial)$|(amount|price|total|count|quantity|balance|assets|shares|volume|ms|seconds|time|ts|stamp|date|duration|fee|money)$/;
+  const FUND_PAGE = /fund|jijin|product|detail|stock|quote|bond|etf|market/i;
+  const LOGIN = /log_?-?in|sign_?-?(in|up)|regist|auth|verif|reset|passw|pwd|sms|phone|mobile|captcha|token|callback|state=|grant_type|redirect_uri/i;
+  // Visa, Mastercard (but no order's number of date and time), American Express, Diners, JCB, Discover, UnionPay, Maestro, older debit cards.
+  const CARDS = /^(?!2\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d[0-5]\d)(4(\d{12}|\d{15}|\d{18})|(5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3[0689]\d{12,17}|(35|60|6[45])\d{14,17}|(62|81)\d{14,17}|(50|58|63|67)\d{11,17}|955[589]\d{12,15})$/;
+  const ID_NUMBERS = /^(1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3])\d{4}(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])\d{3}[\dx]$/i;
+  const EMAIL = /[^\s@/?&=:;,<>"\x27()*]{1,64}@[\w\u00aa-\u1fff\u2c00-\u2fef\u3040-\ufdff-]{1,63}(\.[\w\u00aa-\u1fff\u2c00-\u2fef\u3040-\ufdff-]{1,63})*\.[a-z\u00aa-\u1fff\u2c00-\u2fef\u3040-\ufdff]{2,63}/gi;
+  const CARD_OR_ID = /(^|[^0-9])([0-9]{17}x(?!\w)|[0-9](?:[ +-]?[0-9]){12,18}(?![0-9]))/gi;
+  const PHONE = /(^|[^0-9.])(?:(?:\+|00)?86[ +-]?)?1[3-9][0-9](?:[ +-]?[0-9]{4}){2}(?![0-9])|(^|[^\w+])\+[1-9](?:[ ().-]{0,2}[0-9]){7,14}(?![0-9])/g;
+  const PAIR = /([\w.[\]%-]{1,64}=)([^&#;\s"\x27<>]+)/g;
+  const NESTED = 3;
+  const decoded = (text) => {
+    let plain = text;
+    for (let i = 0; i < NESTED; i++) {
+      plain = plain.replace(/(%[0-9a-f]{2})+/gi, (run) => {
+        try {
+          return decodeURIComponent(run);
+        } catch (error) {
+          return run.replace(/%(..)/g, (byte, hex) => String.fromCharCode(hex < '8' ? '0x' + hex : '0xfffd'));
+        }
+      });
+    }
+    return plain;
+  };
+  const isIdNumber = (digits) => {
+    let sum = 0;
+    for (let i = 0; i < 17; i++) sum += digits[i] * (2 ** (17 - i) % 11);
+    return ID_NUMBERS.test(digits) && '10X98765432'[sum % 11] === digits[17].toUpperCase();
+  };
+  const isCard = (digits) => {
+    let sum = 0;
+    for (let i = 0; i < digits.length; i++) {
+      const digit = digits[digits.length - 1 - i] * (i % 2 + 1);
+      sum += digit > 9 ? digit - 9 : digit;
+    }
+    return CARDS.test(digits) && sum % 10 === 0;
+  };
+  const maskNumbers = (text) => (/[0-9@]/.test(text) ? text.replace(EMAIL, MASK).replace(CARD_OR_ID, (found, before, number) => {
+    const digits = number.replace(/[ +-]/g, '');
+    return isIdNumber(digits) || isCard(digits) ? before + MASK : found;
+  }).replace(PHONE, '$1$2' + MASK) : text);
+  const isSecret = (name) => {
+    const plain = decoded(name).toLowerCase().replace(/[^a-z0-9\u0080-\uffff]/g, '');
+    return SECRET_WORDS.test(plain) || SECRET_NAMES.test(plain);
+  };
+  const plainOf = (name) => name.toLowerCase().replace(/[^a-z0-9]/g, '');
+  const isSecretProperty = (name) => SECRET_PROPERTIES.test(plainOf(name)) && !ABOUT_SECRETS.test(plainOf(name));
+  const maskPairsIn = (text) => text.replace(PAIR, (pair, name) => (isSecretProperty(name) ? name + MASK : pair));
+  const maskPair = (pair, nested, fund) => {
+    const name = pair.slice(0, pair.indexOf('=') + 1);
+    const value = pair.slice(name.length);
+    const plain = decoded(value);
+    if (!value || value === MASK) return pair;
+    if (fund && /^code=\d{6}$/.test(pair)) return pair;
+    if (isSecret(name)) return name + MASK;
+    if (plain.indexOf('=') < 0) return maskNumbers(plain) === plain ? pair : name + MASK;
+    if (!nested) return name + MASK;
+    const masked = maskNumbers(/[?#]/.test(plain) ? maskAddress(plain, nested - 1) : maskPairs(plain, nested - 1));
+    return masked === plain ? pair : name + encodeURIComponent(masked).replace(/%(2F|3A|3F)/g, decodeURIComponent);
+  };
+  const maskPairs = (query, nested, fund) => {
+    const between = /^[^&]*;[^&]*$/.test(query) ? ';' : '&';
+    return query.split(between).map((pair) => maskPair(pair, nested, fund)).join(between);
+  };
+  const maskPath = (path) => {
+    const segments = path.replace(/\/\/(?!\*\*\*@[^@/]*(\/|$))[^/\s]*@/g, '//' + MASK + '@').split('/');
+    return segments.map((segment) => {
+      const [first] = segment.split(';');
+      const plain = decoded(first);
+      const rest = segment.slice(first.length + 1);
+      return (maskNumbers(plain) === plain ? first : MASK) + (segment === first ? '' : ';' + maskPairs(rest, 0));
+    }).join('/');
+  };
+  const maskAddress = (address, nested) => {
+    const [, path, query, route, values] = /^([^?#]*)(\?[^#]*)?(#[^?]*)?([^]*)/.exec(address);
+    const fund = FUND_PAGE.test(address) && !LOGIN.test(address);
+    const pairs = (text) => maskPairs(text.slice(1), nested, fund);
+    const inRoute = (text) => (/=/.test(text) ? pairs(text) : maskPath(text.slice(1)));
+    return maskPath(path) + (query ? '?' + pairs(query) : '') + (route ? '#' + inRoute(route) : '') + (values ? '?' + pairs(values) : '');
+  };
+  const maskUrl = (address) => (address ? maskAddress(address, NESTED) : address);
+  const maskText = (text) => {
+    const cut = text.slice(0, 2 * STRING_CHARS);
+    return maskNumbers(/^\/|:\/\//.test(cut) ? maskUrl(cut) : maskPairsIn(cut));
+  };
+
+  // JSON.stringify and toJSON belong to the page; this is ours. What is not the script's own is masked.
   let budget = 0;
   const quote = (text) => {
     let out = '"';
@@ -121,14 +231,22 @@
     }
     return out + '"';
   };
-  const encode = (value) => {
-    if (typeof value === 'string') return quote(value);
-    if (value === true || value === false || (typeof value === 'number' && isFinite(value))) return '' + value;
-    if (!value || typeof value !== 'object' || budget-- < 1) return 'null';
+  const encode = (value, foreign) => {
+    const type = typeof value;
+    if (type === 'string') return quote(foreign ? maskText(value) : value);
+    if (type === 'number' && isFinite(value)) return foreign && maskNumbers('' + value) !== '' + value ? quote(MASK) : '' + value;
+    if (value === true || value === false) return '' + value;
+    if (!value || type !== 'object' || budget-- < 1) return 'null';
     if (value.toISOString) return quote(value.toISOString());
-    if (isArray(value)) return '[' + value.slice(0, NODE_VISITS).map(encode).join(',') + ']';
+    if (isArray(value)) return '[' + value.slice(0, NODE_VISITS).map((one) => encode(one, foreign)).join(',') + ']';
     const known = keys(value).slice(0, NODE_VISITS).filter((key) => value[key] !== undefined);
-    return '{' + known.map((key) => quote(key) + ':' + encode(value[key])).join(',') + '}';
+    return '{' + known.map((key) => {
+      const one = value[key];
+      const bare = typeof one === 'number' || (typeof one === 'string' && /^[\w-]*$/.test(one));
+      const secret = foreign && typeof one !== 'boolean' && isSecretProperty(key);
+      const kept = bare && IDENTIFIERS.test(plainOf(key));
+      return quote(foreign ? maskText(key) : key) + ':' + (secret ? quote(MASK) : encode(one, (foreign && !kept) || key === 'properties'));
+    }).join(',') + '}';
   };
 
   // The queue. Each page writes its own key of the storage, so that no tab overwrites another's events.
@@ -171,6 +289,7 @@
     // The last writes of another process take a moment to be seen here.
     await new Promise((resolve) => later(resolve, 100));
     if (nav.locks) (await nav.locks.query()).held.forEach((lock) => { alive[lock.name] = 1; });
+    if (silent) return;
     const found = keys(win.localStorage).filter((key) => {
       if (!key.startsWith(PREFIX + 'q.') || key === PREFIX + queueKey || alive[key]) return false;
       const items = read(win.localStorage[key]);
@@ -185,19 +304,27 @@
   };
 
   // One page at a time gives numbers: the one that holds the lock. The other lock says that this page is alive.
-  let letGo;
+  let letGo = () => {};
   const live = async () => {
     try {
-      const gone = new Promise((resolve) => { letGo = resolve; });
+      let here = true;
+      const gone = new Promise((resolve) => {
+        letGo = () => {
+          here = false;
+          numbering = false;
+          resolve();
+        };
+      });
       if (!nav.locks) return await adopt(true);
       nav.locks.request(PREFIX + queueKey, () => gone).catch(() => {});
       adopt(false).catch(() => {});
       await nav.locks.request(PREFIX + 'seq', async () => {
-        if (left) return;
+        if (!here) return;
         await adopt(true).catch(() => {});
+        if (!here) return;
         const { anonymous, number } = identity();
         if (tab.get('id') !== anonymous + ' ' + number) keepIdentity(anonymous, number + NUMBERS_SKIPPED);
-        numbering = !left;
+        numbering = true;
         await gone;
       });
     } catch (error) {}
@@ -211,6 +338,7 @@
   let surviving = false;
   let failures = 0;
   let pausedUntil = 0;
+  let told = 0;
   let left = false;
   let blocked = false;
   const cut = (items) => {
@@ -246,9 +374,10 @@
       ]);
     } catch (error) {}
   };
+  const offline = () => nav.onLine === false;
   const flush = async () => {
     timer = 0;
-    if (left || blocked || flying.length || !queue.length) return;
+    if (left || blocked || silent || offline() || flying.length || !queue.length) return;
     if (millis() < pausedUntil) return schedule(pausedUntil - millis());
     const waiting = ready();
     const numbered = waiting.filter((item) => item.number > 0);
@@ -268,7 +397,7 @@
       forget(batch);
       return schedule(queue.length >= FLUSH_EVENTS ? AT_ONCE_MS : SOON_MS);
     }
-    const told = answer ? +answer.headers.get('Retry-After') * 1000 || 0 : 0;
+    told = answer ? +answer.headers.get('Retry-After') * 1000 || 0 : 0;
     const pause = max(min(told, 20 * LONGEST_PAUSE_MS), min(500 * 2 ** failures++, LONGEST_PAUSE_MS) * (0.5 + random() * 0.5));
     pausedUntil = millis() + pause;
     schedule(pause);
@@ -278,7 +407,7 @@
   const handOver = () => {
     let rest = ready().filter((item) => !surviving || flying.indexOf(item) < 0);
     flying.forEach((item) => { item.handed = millis(); });
-    while (rest.length && !blocked && millis() >= pausedUntil) {
+    while (rest.length && !blocked && !offline() && millis() >= pausedUntil) {
       const batch = cut(rest);
       if (!beacon(batch)) break;
       batch.forEach((item) => {
@@ -290,16 +419,19 @@
     save();
   };
 
+  // The path of the frame that a window is; none for a tab's own.
+  const frameOf = (inside) => (inside.parent === inside ? undefined : maskUrl(inside.location.pathname));
+
   let page;
   let seen;
-  const record = (kind, fields, delay) => {
-    if (blocked) return;
+  const record = (type, fields, delay) => {
+    if (blocked || silent) return;
     const ts = millis();
     const { anonymous } = identity();
+    const properties = assign({ frame: frameOf(win), sdk_dropped: dropped || undefined }, fields.properties);
     const event = assign({
-      id: randomId(), type: kind, ts, anonymous_id: anonymous, user_id: local.get('user') || undefined, session_id: session(ts), page: page,
-    }, fields);
-    if (dropped) event.properties = assign({ sdk_dropped: dropped }, event.properties);
+      id: randomId(), type, ts, anonymous_id: anonymous, user_id: local.get('user') || undefined, session_id: session(ts), page: page,
+    }, fields, { properties: keys(properties).some((key) => properties[key] !== undefined) ? properties : undefined });
     budget = NODE_VISITS;
     let text = encode(event);
     if (text.length > BATCH_CHARS) {
@@ -319,6 +451,7 @@
   let active = clock();
   let measured = active;
   let dwelt = 0;
+  let marks;
   const measure = () => {
     const time = clock();
     if (visible) dwelt += max(0, min(time, active + IDLE_MS) - measured);
@@ -328,23 +461,55 @@
     measure();
     const ms = round(dwelt);
     dwelt = 0;
-    if (ms) record('dwell', { properties: { ms } }, LATER_MS);
+    if (ms) record('dwell', { properties: assign({ ms }, marks) }, LATER_MS);
   };
   const act = () => {
     measure();
     active = measured;
   };
 
+  const attributeOf = methodOf(Element, 'getAttribute');
+  const matches = methodOf(Element, 'matches');
+  const rootOf = methodOf(Node, 'getRootNode');
+  const assignedOf = methodOf(HTMLSlotElement, 'assignedNodes');
+  const tagOf = getterOf(Element, 'localName');
+  const shadowOf = getterOf(Element, 'shadowRoot');
+  const slotOf = getterOf(Element, 'assignedSlot');
+  const previousOf = getterOf(Element, 'previousElementSibling');
+  const parentOf = getterOf(Node, 'parentNode');
+  const firstOf = getterOf(Node, 'firstChild');
+  const nextOf = getterOf(Node, 'nextSibling');
+  const kindOf = getterOf(Node, 'nodeType');
+  const ownerOf = getterOf(Node, 'ownerDocument');
+  const baseOf = getterOf(Node, 'baseURI');
+  const viewOf = getterOf(Document, 'defaultView');
+  const contentOf = getterOf(HTMLIFrameElement, 'contentDocument');
+  const find = (path, what) => path.find((node) => matches(node, what));
+
+  // The nearest element says it; else the page does, on its body, its root or a meta.
+  const markOf = (path, name) => {
+    const whole = [doc.body, doc.documentElement, doc.head && doc.head.querySelector('meta[' + name + ']')];
+    const marked = path.concat(whole).find((node) => node && attributeOf(node, name) !== null);
+    return (marked && attributeOf(marked, name)) || undefined;
+  };
+  const marksOf = (path) => ({
+    product_id: markOf(path, 'data-pw-product-id'), category: markOf(path, 'data-pw-category'),
+  });
+
+  const open = (referrer) => {
+    const { href, pathname } = win.location;
+    marks = marksOf([]);
+    page = { url: maskUrl(href), path: maskUrl(pathname), title: maskText(doc.title), referrer: maskUrl(referrer) };
+  };
   const view = (referrer) => {
-    const { location } = win;
-    seen = location.href;
-    page = { url: seen, path: location.pathname, title: doc.title, referrer };
-    record('page', {}, SOON_MS);
+    seen = win.location.href;
+    open(referrer);
+    record('page', { properties: marks }, SOON_MS);
   };
   const look = () => {
     if (win.location.href === seen) return;
-    dwell();
-    view(seen);
+    if (seen) dwell();
+    view(seen || doc.referrer);
   };
   const watch = (what) => {
     const original = win.history[what];
@@ -359,38 +524,37 @@
     });
   };
 
-  const attributeOf = methodOf(Element, 'getAttribute');
-  const closest = methodOf(Element, 'closest');
-  const rootOf = methodOf(Node, 'getRootNode');
-  const tagOf = getterOf(Element, 'localName');
-  const previousOf = getterOf(Element, 'previousElementSibling');
-  const parentOf = getterOf(Node, 'parentNode');
-  const firstOf = getterOf(Node, 'firstChild');
-  const nextOf = getterOf(Node, 'nextSibling');
-  const kindOf = getterOf(Node, 'nodeType');
-
   const textOf = (element) => {
-    if (tagOf(element) === 'input') return /^(submit|button)$/i.test(attributeOf(element, 'type')) ? attributeOf(element, 'value') : '';
+    if (tagOf(element) === 'input') return /^(submit|button)$/i.test(attributeOf(element, 'type')) ? maskText(attributeOf(element, 'value') || '') : '';
     let visits = NODE_VISITS;
     let words = '';
-    const gather = (node) => {
-      for (let child = firstOf(node); child && visits-- > 0 && words.length < 2 * STRING_CHARS; child = nextOf(child)) {
-        if (kindOf(child) === 3) words += child.data.slice(0, STRING_CHARS);
-        else if (kindOf(child) === 1 && !closest(child, UNREAD)) gather(child);
-      }
+    const take = (node) => {
+      if (visits-- < 1 || words.length >= 2 * STRING_CHARS) return;
+      if (kindOf(node) === 3) words += node.data.slice(0, STRING_CHARS);
+      else if (kindOf(node) === 1 && !matches(node, UNREAD)) gather(node);
     };
-    if (!closest(element, UNREAD)) gather(element);
-    return words.replace(/\s+/g, ' ').trim().slice(0, TEXT_CHARS);
+    const gather = (node) => {
+      const given = tagOf(node) === 'slot' ? assignedOf(node) : [];
+      given.forEach(take);
+      if (given.length) return;
+      for (let child = firstOf(shadowOf(node) || node); child && visits > 0; child = nextOf(child)) take(child);
+    };
+    gather(element);
+    return maskText(words.replace(/\s+/g, ' ').trim()).slice(0, TEXT_CHARS);
   };
   const selectorOf = (element) => {
     let steps = '';
-    for (let node = element, depth = 0; node && kindOf(node) === 1 && depth < 5; node = parentOf(node), depth++) {
+    let between = '';
+    for (let node = element, depth = 0; node && depth < 5; depth++) {
       const id = attributeOf(node, 'id');
       const classes = (attributeOf(node, 'class') || '').slice(0, SELECTOR_CHARS).trim().split(/\s+/, 3).join('.');
-      steps = tagOf(node) + (id ? '#' + id : classes && '.' + classes) + (steps && '>' + steps);
-      if (id) break;
+      steps = tagOf(node) + (id ? '#' + id : classes && '.' + classes) + between + steps;
+      // An id says it all, within its own tree.
+      const above = id ? rootOf(node) : parentOf(node);
+      between = above && kindOf(above) === 1 ? '>' : '>>>';
+      node = above && (kindOf(above) === 1 ? above : kindOf(above) === 11 && above.host);
     }
-    return steps.slice(-SELECTOR_CHARS);
+    return maskText(steps).slice(-SELECTOR_CHARS);
   };
   const placeOf = (element) => {
     let place = 0;
@@ -402,39 +566,134 @@
     return place;
   };
   const describe = (element) => ({ tag: tagOf(element), selector: selectorOf(element), index: placeOf(element) });
-  // The element something happened to, also inside a shadow tree; none where the page asks to be left alone.
-  const targetOf = (event) => {
-    const target = event.composedPath()[0];
-    for (let node = target; node; node = rootOf(node).host) if (closest(node, IGNORED)) return null;
-    return target;
+
+  // The element something happened to and all around it, across the borders of shadow trees and of this origin's frames;
+  // nothing where the page asks to be left alone.
+  const outward = (node) => {
+    if (kindOf(node) === 11) return node.host;
+    if (kindOf(node) === 9) return viewOf(node) && viewOf(node).frameElement;
+    return slotOf(node) || parentOf(node);
+  };
+  const pathOf = (event) => {
+    const path = [];
+    let node = silent ? null : event.composedPath()[0];
+    for (; node && path.length < DEEPEST; node = outward(node)) if (kindOf(node) === 1) path.push(node);
+    return node || find(path, IGNORED) ? [] : path;
+  };
+  const propertiesOf = (path) => assign({ frame: frameOf(viewOf(ownerOf(path[0])) || win) }, marksOf(path));
+
+  let clicks = [];
+  const rageOf = (event) => {
+    // A script's or the keyboard's click happens nowhere.
+    if (!event.detail) return undefined;
+    const { screenX, screenY } = event;
+    const time = clock();
+    clicks = clicks.filter((one) => time - one.time < RAGE_MS && abs(one.screenX - screenX) < RAGE_PX && abs(one.screenY - screenY) < RAGE_PX);
+    clicks = clicks.slice(-NODE_VISITS).concat({ time, screenX, screenY });
+    return clicks.length < RAGE_CLICKS ? undefined : clicks.length;
+  };
+  const linkOf = (path) => {
+    const link = find(path, LINK);
+    const there = (link && quietly(() => new URL(attributeOf(link, 'href'), baseOf(link)))()) || {};
+    const near = /^http/.test(there.protocol);
+    const file = near ? there.pathname.split('/').pop() : '';
+    const named = link ? attributeOf(link, 'download') : null;
+    return {
+      link,
+      href: near ? maskUrl(there.href) : undefined,
+      download: named !== null || DOWNLOADED.test(file) ? decoded(named || file).slice(0, TEXT_CHARS) : undefined,
+      outbound: near && there.host !== win.location.host ? there.host : undefined,
+    };
   };
   const click = (event) => {
-    const target = targetOf(event);
-    if (!target) return;
-    const link = closest(target, 'a[href],area[href]');
-    const element = closest(target, MEANINGFUL) || target;
-    const there = link ? new URL(attributeOf(link, 'href'), doc.baseURI) : {};
+    const path = pathOf(event);
+    if (!path.length) return;
+    const { link, href, download, outbound } = linkOf(path);
+    const element = find(path, MEANINGFUL) || path[0];
     look();
     record('click', {
-      element: assign(describe(element), {
-        text: textOf(element), href: /^http/.test(there.protocol) ? there.href : undefined,
-      }),
+      element: assign(describe(element), { text: find(path.slice(path.indexOf(element)), UNREAD) ? '' : textOf(element), href }),
+      properties: assign(propertiesOf(path), { download, outbound, rage: rageOf(event) }),
     }, link ? AT_ONCE_MS : SOON_MS);
   };
+  // One event is heard twice where a component lets it out of its shadow tree.
+  let heard;
   const fill = (event) => {
-    const target = targetOf(event);
-    if (target) record(event.type, { element: describe(target) }, event.type === 'submit' ? AT_ONCE_MS : LATER_MS);
+    const path = event === heard ? [] : pathOf(event);
+    heard = event;
+    if (!path.length) return;
+    look();
+    const delay = event.type === 'submit' ? AT_ONCE_MS : LATER_MS;
+    record(event.type, { element: describe(path[0]), properties: propertiesOf(path) }, delay);
   };
 
-  const start = () => {
+  // A change does not leave its shadow tree, but what comes before it does: focus, a key, the mouse.
+  const reached = new WeakSet();
+  const reach = (event) => {
+    event.composedPath().forEach((node) => {
+      if (quietly(kindOf)(node) !== 11 || reached.has(node)) return;
+      reached.add(node);
+      on(node, 'change submit', fill);
+    });
+  };
+  const api = {};
+  const installed = (inside) => inside.phasewatch && inside.phasewatch.identify;
+  const listen = (target) => {
+    on(target, 'click', click);
+    on(target, 'change submit', fill);
+    on(target, 'mousemove mousedown keydown scroll touchstart', act);
+    on(target, 'focusin input mousedown keydown', reach);
+  };
+  // A frame of this origin is part of the page, unless the script was in it before it was here.
+  const enter = (frame) => {
+    const inner = contentOf(frame);
+    const inside = inner && viewOf(inner);
+    if (!inside || reached.has(inner) || (installed(inside) && inside.phasewatch !== api)) return;
+    reached.add(inner);
+    listen(inner);
+    enterAll(inner);
+  };
+  const enterAll = (root) => {
+    on(root, 'load', (event) => enter(event.target));
+    root.querySelectorAll('iframe').forEach(quietly(enter));
+  };
+
+  // Now, or again: out of the back-forward cache, where another page may have taken over what stood in the storage; after a consent.
+  const go = () => {
+    left = false;
+    queue = read(local.get(queueKey));
+    visible = doc.visibilityState !== 'hidden';
+    dwelt = 0;
+    measured = active = clock();
     live();
-    view(doc.referrer);
+  };
+  const hush = () => {
+    win.clearTimeout(timer);
+    timer = 0;
+    queue = [];
+    letGo();
+    quietly(local.clear)();
+    quietly(tab.clear)();
+  };
+  let started = false;
+  const start = () => {
+    go();
+    // Of a page that is still being read, title, body and metas are not known: its view waits for them, or for its end.
+    if (doc.readyState === 'loading') open(doc.referrer);
+    else view(doc.referrer);
+    if (started) return;
+    started = true;
+    on(doc, 'DOMContentLoaded', look);
     quietly(watch)('pushState');
     quietly(watch)('replaceState');
     on(win, 'popstate hashchange', () => later(look, 0));
-    on(win, 'click', click);
-    on(win, 'change submit', fill);
-    on(win, 'mousemove mousedown keydown scroll touchstart', act);
+    listen(win);
+    enterAll(doc);
+    on(win, 'online', () => {
+      failures = 0;
+      if (!told) pausedUntil = 0;
+      schedule(AT_ONCE_MS);
+    });
     on(doc, 'securitypolicyviolation', (event) => {
       if (event.disposition === 'enforce' && endpoint.startsWith(event.blockedURI)) blocked = true;
     });
@@ -447,19 +706,18 @@
       else flush().catch(() => {});
     });
     on(win, 'pagehide', () => {
+      look();
       dwell();
       left = true;
-      numbering = false;
       quietly(handOver)();
       letGo();
     });
-    // Out of the back-forward cache: meanwhile another page may have taken over what stood in the storage.
     on(win, 'pageshow', (event) => {
       if (!event.persisted) return;
-      left = false;
-      queue = read(local.get(queueKey));
-      measured = active = clock();
-      live();
+      const was = silent;
+      obey();
+      if (was || silent) return;
+      go();
       view(doc.referrer);
     });
     const tick = () => {
@@ -467,33 +725,58 @@
       look();
       measure();
       if (dwelt >= DWELL_MS || measured > active + IDLE_MS) dwell();
-      if (!left) adopt(numbering).catch(() => {});
+      if (!left && !silent) adopt(numbering).catch(() => {});
     };
     later(tick, TICK_MS);
+  };
+
+  // Who may not be told of, of whom nothing stays.
+  let refused = false;
+  let required = false;
+  const obey = () => {
+    const was = silent;
+    const decision = local.get('consent');
+    silent = refused || decision === 'no' || (required && decision !== 'yes');
+    if (silent) hush();
+    else if (!doc.prerendering && (was || !started)) start();
   };
 
   quietly(() => {
     const script = doc.currentScript || doc.querySelector('script[src][data-key]');
     const key = attributeOf(script, 'data-key');
-    if (!key || (win.phasewatch && win.phasewatch.identify)) return;
+    if (!key || installed(win)) return;
+    const outer = win.parent !== win && quietly(() => installed(win.parent) && win.parent.phasewatch)();
+    defineProperty(win, 'phasewatch', { configurable: true, value: outer || api });
+    if (outer) return;
     endpoint = new URL(attributeOf(script, 'data-events') || EVENTS_PATH, script.src) + '?key=' + encodeURIComponent(key);
-    defineProperty(win, 'phasewatch', {
-      configurable: true,
-      value: {
-        identify: quietly((userId) => {
-          if (!userId || local.get('user') === '' + userId) return;
-          local.set('user', '' + userId);
-          record('identify', {}, SOON_MS);
-        }),
-        reset: quietly(() => {
-          local.set('user', null);
-          local.set('session', null);
-          keepIdentity(randomId(), 0);
-        }),
-        track: quietly((name, properties) => record('custom', { name: '' + name, properties }, LATER_MS)),
-      },
+    const respected = attributeOf(script, 'data-respect') || '';
+    refused = (/gpc/i.test(respected) && !!nav.globalPrivacyControl) || (/dnt/i.test(respected) && nav.doNotTrack === '1');
+    required = attributeOf(script, 'data-consent') === 'required';
+    assign(api, {
+      identify: quietly((userId) => {
+        if (silent || !userId || local.get('user') === '' + userId) return;
+        local.set('user', '' + userId);
+        record('identify', {}, SOON_MS);
+      }),
+      reset: quietly(() => {
+        local.set('user', null);
+        local.set('session', null);
+        if (!silent) keepIdentity(randomId(), 0);
+      }),
+      track: quietly((name, properties) => record('custom', { name: maskText('' + name), properties }, LATER_MS)),
+      consent: quietly((given) => {
+        if (refused) return;
+        const was = silent;
+        silent = false;
+        local.set('consent', given ? 'yes' : 'no');
+        silent = was;
+        obey();
+      }),
     });
-    if (doc.prerendering) on(doc, 'prerenderingchange', start);
-    else start();
+    on(win, 'storage', (event) => {
+      if (!event.key || event.key === PREFIX + 'consent') obey();
+    });
+    if (doc.prerendering) on(doc, 'prerenderingchange', obey);
+    obey();
   })();
 })();

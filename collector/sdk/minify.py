@@ -8,9 +8,11 @@ means the file's own thing wherever it stands without a dot.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
-from itertools import product
-from typing import Final
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, product
+from typing import Any, Final, NamedTuple, Self
 
 _TOKEN: Final = re.compile(
     r"(?P<comment>//[^\n]*)"
@@ -24,21 +26,87 @@ _LETTERS: Final = "etnairoslcdupmhfgbvkyxwqzjETNAIROSLCDUPMHFGBVKYXWQZJ"
 """The letters of names, those that the rest of the script is full of first: that compresses better."""
 _NUMBER: Final = re.compile(r"const ([A-Z_]+) = (\d+);")
 _WORD: Final = re.compile(r"[\w$]")
+_BASE64: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
-def minify(script: str) -> str:
-    """Return the same program in fewer characters; the same input gives the same output."""
+class Minified(NamedTuple):
+    """A program in few characters, on one line, and its source map."""
+
+    code: str
+    source_map: dict[str, Any]
+
+
+class _Piece(str):
+    """A token, which remembers where in the source it stood."""
+
+    __slots__ = ("at",)
+
+    def __new__(cls, text: str, at: int) -> Self:
+        piece = super().__new__(cls, text)
+        piece.at = at
+        return piece
+
+    at: int
+
+
+def minify(script: str, name: str) -> Minified:
+    """Return the same program in fewer characters; the same input gives the same output.
+
+    Args:
+        script: the source.
+        name: the source's file name, for the map.
+    """
     numbers = dict(_NUMBER.findall(script))
+    without = _NUMBER.sub(lambda match: " " * len(match[0]), script)
     pieces = [
-        numbers.get(match.group(), match.group())
-        for match in _TOKEN.finditer(_NUMBER.sub("", script))
+        _Piece(numbers.get(match[0], match[0]), match.start())
+        for match in _TOKEN.finditer(without)
         if match.lastgroup not in {"comment", "space"}
     ]
-    names = _short_names(pieces)
-    return _join([names.get(piece, piece) for piece in _without_ornaments(pieces)]) + "\n"
+    short = _short_names(pieces)
+    kept = _without_ornaments(pieces)
+    parts = [*_spaced([short.get(piece, piece) for piece in kept])]
+    return Minified("".join(parts) + "\n", _source_map(script, name, kept, parts, short))
 
 
-def _partners(pieces: list[str]) -> tuple[dict[int, int], list[int]]:
+def _source_map(
+    script: str, name: str, pieces: Sequence[_Piece], parts: Sequence[str], short: dict[str, str]
+) -> dict[str, Any]:
+    """Return a source map, revision 3 (ECMA-426): where in the source each part of the one line comes from."""
+    names = sorted(short)
+    number = {one: index for index, one in enumerate(names)}
+    lines = [0, *(match.end() for match in re.finditer("\n", script))]
+    ends = accumulate(map(len, parts), initial=0)
+    segments = []
+    last = [0, 0, 0, 0, 0]
+    for piece, start, part in zip(pieces, ends, parts, strict=False):
+        line = bisect_right(lines, piece.at) - 1
+        column = start + len(part) - len(part.lstrip(" "))
+        now = [column, 0, line, piece.at - lines[line], number.get(piece, last[4])]
+        count = 5 if piece in number else 4
+        segments.append("".join(_vlq(now[i] - last[i]) for i in range(count)))
+        last = now
+    return {
+        "version": 3,
+        "sources": [name],
+        "sourcesContent": [script],
+        "names": names,
+        "mappings": ",".join(segments),
+    }
+
+
+def _vlq(number: int) -> str:
+    """Return a number in the map's variable-length base 64: sign in the lowest bit, five bits a digit, lowest first."""
+    rest = abs(number) << 1 | (number < 0)
+    digits = ""
+    while True:
+        digit, rest = rest & 31, rest >> 5
+        digits += _BASE64[digit | 32 if rest else digit]
+        if not rest:
+            return digits
+
+
+def _partners(pieces: Sequence[str]) -> tuple[dict[int, int], list[int]]:
     """Return where each closing bracket was opened, and for each piece its innermost open bracket or -1."""
     opened: list[int] = [-1]
     partner: dict[int, int] = {}
@@ -52,7 +120,7 @@ def _partners(pieces: list[str]) -> tuple[dict[int, int], list[int]]:
     return partner, inside
 
 
-def _short_names(pieces: list[str]) -> dict[str, str]:
+def _short_names(pieces: Sequence[str]) -> dict[str, str]:
     """Return short names for the file's own that are nowhere a property, most used first."""
     partner, inside = _partners(pieces)
     declared: set[str] = set()
@@ -73,9 +141,9 @@ def _short_names(pieces: list[str]) -> dict[str, str]:
     return dict(zip(own, free, strict=False))
 
 
-def _without_ornaments(pieces: list[str]) -> list[str]:
+def _without_ornaments(pieces: list[_Piece]) -> list[_Piece]:
     """Return the pieces with neighbouring declarations joined and what stands only for the reader left out."""
-    out: list[str] = []
+    out: list[_Piece] = []
     declaring = [""]
     skip = False
     for i, piece in enumerate(pieces):
@@ -91,7 +159,7 @@ def _without_ornaments(pieces: list[str]) -> list[str]:
             declaring[-1] = piece
         elif piece == ";" and declaring[-1]:
             if after == declaring[-1]:
-                out.append(",")
+                out.append(_Piece(",", piece.at))
                 skip = True
                 continue
             declaring[-1] = ""
@@ -101,7 +169,7 @@ def _without_ornaments(pieces: list[str]) -> list[str]:
     return _bare_parameters(out)
 
 
-def _bare_parameters(pieces: list[str]) -> list[str]:
+def _bare_parameters(pieces: list[_Piece]) -> list[_Piece]:
     """Return the pieces with `(x) =>` written `x =>`."""
     dropped = {
         j
@@ -112,14 +180,10 @@ def _bare_parameters(pieces: list[str]) -> list[str]:
     return [piece for i, piece in enumerate(pieces) if i not in dropped]
 
 
-def _join(pieces: list[str]) -> str:
-    """Return the pieces as text with a space only where two would become one."""
-    parts: list[str] = []
+def _spaced(pieces: Sequence[str]) -> Iterator[str]:
+    """Yield the pieces, with a space before one only where two would become one."""
     last = ""
     for piece in pieces:
         words = _WORD.match(piece) and _WORD.match(last[-1:])
-        if words or (piece in {"+", "-"} and last == piece):
-            parts.append(" ")
-        parts.append(piece)
+        yield " " + piece if words or (piece in {"+", "-"} and last == piece) else piece
         last = piece
-    return "".join(parts)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import threading
 import time
@@ -16,9 +14,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
-from collector.sdk import source
+from collector.sdk import program
+from tests.chromium import launch, person
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -119,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         if path == "/autocapture.js":
-            self.reply(200, source(), "text/javascript")
+            self.reply(200, program().code, "text/javascript")
             return
         file = PAGES / (path.strip("/").split("/")[0] + ".html")
         found = file.exists()
@@ -148,34 +147,44 @@ def recorder() -> Iterator[Recorder]:
     recorder.stop()
 
 
+class Chromium:
+    """One browser after another: a new one only where the last had to be ended."""
+
+    def __init__(self, playwright: Playwright) -> None:
+        self.playwright = playwright
+        self._browser = launch(playwright)
+
+    def browser(self) -> Browser:
+        """Return a browser that runs."""
+        if not self._browser.is_connected():
+            self._browser = launch(self.playwright)
+        return self._browser
+
+    def close(self) -> None:
+        """End it."""
+        self._browser.close()
+
+
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; its absence skips, or fails where REQUIRE_SERVICES=1."""
-    path = shutil.which("chromium")
-    if path is None:
-        message = "Chromium is not installed: apt-get install chromium"
-        if os.environ.get("REQUIRE_SERVICES") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
+def chromiums() -> Iterator[Chromium]:
+    """Debian's Chromium, one for all tests of a file."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()
+        chromium = Chromium(playwright)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def chromium(chromiums: Chromium) -> Browser:
+    """A browser that runs."""
+    return chromiums.browser()
 
 
 @pytest.fixture
 def context(chromium: Browser) -> Iterator[BrowserContext]:
     """One person's browser: its own storage."""
-    context = chromium.new_context()
-    yield context
-    context.close()
+    with person(chromium) as context:
+        yield context
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
-from collector.sdk import source
+from collector.sdk import program
 from collector.sdk.minify import minify
 
 pytestmark = pytest.mark.services
@@ -22,19 +22,20 @@ QUEUED_IDS = """() => Object.keys(localStorage).filter((key) => key.startsWith('
 
 
 def test_served_script_is_small() -> None:
-    assert len(gzip.compress(source(), 9)) <= 4096
+    assert len(gzip.compress(program().code, 9)) <= 8192
 
 
 def test_minified_script_keeps_every_string() -> None:
     script = files("collector.sdk").joinpath("autocapture.js").read_text("utf-8")
     code = re.sub(r"^\s*//.*$", "", script, flags=re.MULTILINE)
     strings = re.compile(r"'(?:\\.|[^'\\\n])*'")
-    assert strings.findall(minify(script)) == strings.findall(code)
+    assert strings.findall(minify(script, "autocapture.js").code) == strings.findall(code)
 
 
 def test_events_path_of_the_settings() -> None:
-    assert b'"/quiet"' in source("/quiet")
-    assert b"/v1/events" not in source("/quiet")
+    quiet = program(events_path="/quiet").code
+    assert b"'/quiet'" in quiet
+    assert b"/v1/events" not in quiet
 
 
 def test_page_view(page: Page, recorder: Any, until: Until) -> None:
@@ -89,7 +90,8 @@ def test_values_are_never_sent(page: Page, recorder: Any, until: Until) -> None:
     page.check("#check")
     page.select_option("#choice", "blue")
     page.click("#ignored")
-    page.click("#send")
+    with page.expect_navigation():  # a page that is still on its way cannot be closed
+        page.click("#send")
     until(page, lambda: recorder.of("submit"))
     [submit] = recorder.of("submit")
     assert submit["element"] == {"tag": "form", "selector": "form#form", "index": 0}
@@ -124,7 +126,14 @@ def test_single_page_navigation(page: Page, recorder: Any, until: Until) -> None
 
 
 def test_dwell_is_visible_active_time(page: Page, recorder: Any, until: Until) -> None:
-    """The page's clock is the test's: idle time beyond 30 s does not count, and nothing waits longer than 30 s."""
+    """The page's clock is the test's: idle time beyond 30 s does not count, and nothing waits longer than 30 s.
+
+    The clock runs ahead of the network, so a request may time out by it: the next page delivers what is left.
+    """
+
+    def spans() -> list[int]:
+        return [event["properties"]["ms"] for event in recorder.of("dwell") if event["page"]["path"] == "/plain"]
+
     page.clock.install()
     page.goto(recorder.url + "/plain")
     page.clock.run_for(20_000)
@@ -132,11 +141,10 @@ def test_dwell_is_visible_active_time(page: Page, recorder: Any, until: Until) -
     page.clock.run_for(300_000)
     page.mouse.move(9, 9)
     page.clock.run_for(10_000)
-    page.goto("about:blank")
-    until(page, lambda: sum(event["properties"]["ms"] for event in recorder.of("dwell")) >= 60_000)
-    spans = [event["properties"]["ms"] for event in recorder.of("dwell")]
-    assert max(spans) <= 31_000
-    assert 60_000 <= sum(spans) <= 66_000
+    page.goto(recorder.url + "/plain/next")
+    until(page, lambda: sum(spans()) >= 60_000)
+    assert max(spans()) <= 31_000
+    assert 60_000 <= sum(spans()) <= 66_000
 
 
 def test_identify_track_reset(page: Page, recorder: Any, until: Until) -> None:
@@ -187,7 +195,7 @@ def test_nothing_is_lost_or_doubled_while_the_collector_is_away(
 ) -> None:
     """Clicks, a reload and two navigations without a collector; then it is back: every id is there once."""
     page.route("**/plain*", lambda route: route.fulfill(path="tests/e2e/pages/plain.html", content_type="text/html"))
-    page.route("**/autocapture.js", lambda route: route.fulfill(body=source(), content_type="text/javascript"))
+    page.route("**/autocapture.js", lambda route: route.fulfill(body=program().code, content_type="text/javascript"))
     page.goto(recorder.url + "/plain")
     until(page, lambda: recorder.of("page"))
     if failure == "absent":

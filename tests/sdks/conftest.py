@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.chromium import launch
 
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 
@@ -18,23 +18,12 @@ def chromium() -> Iterator[Browser]:
 
     PostHog's SDK sends nothing for a browser that says it is driven; beacons do not say a context's `user_agent`.
     """
-    path = shutil.which("chromium")
-    if path is None:
-        reason = "Chromium is not installed: apt-get install chromium"
-        if os.environ.get("REQUIRE_SERVICES") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
     arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
         "--disable-blink-features=AutomationControlled",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost",
         f"--user-agent={AGENT}",
     ]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = launch(playwright, arguments)
         yield browser
         browser.close()

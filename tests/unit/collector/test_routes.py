@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -81,17 +80,6 @@ async def test_unknown_paths_and_wrong_methods(client: Any) -> None:
 
 async def test_health(client: Any) -> None:
     assert (await client.send("GET", "/healthz", headers={})).json == {"status": "ok"}
-
-
-async def test_the_script_is_served_with_a_tag(client: Any) -> None:
-    plain = await client.send("GET", "/autocapture.js", headers={})
-    assert plain.status == 200
-    assert plain.headers["content-type"].startswith("text/javascript")
-    assert "max-age" in plain.headers["cache-control"]
-    packed = await client.send("GET", "/autocapture.js", headers={"accept-encoding": "gzip, br"})
-    assert gzip.decompress(packed.body) == plain.body
-    again = await client.send("GET", "/autocapture.js", headers={"if-none-match": f"W/{plain.headers['etag']}"})
-    assert (again.status, again.body) == (304, b"")
 
 
 async def test_renamed_paths(tmp_path: Path) -> None:

@@ -1,0 +1,25 @@
+"""What the collector masks, by the table that autocapture.js is held against as well (tests/e2e)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.masking import mask_pairs_in, mask_text, mask_url
+
+CASES: dict[str, list[dict[str, Any]]] = json.loads(Path("tests/masking_cases.json").read_text("utf-8"))
+
+URLS = [case for case in CASES["urls"] if case.get("collector", True)]
+
+
+@pytest.mark.parametrize("case", CASES["texts"], ids=[case["what"] for case in CASES["texts"]])
+def test_texts(case: dict[str, Any]) -> None:
+    assert mask_text(mask_pairs_in(case["text"])[0])[0] == case["masked"]
+
+
+@pytest.mark.parametrize("case", URLS, ids=[case["what"] for case in URLS])
+def test_urls(case: dict[str, Any]) -> None:
+    assert mask_url(case["text"])[0] == case["masked"]
