@@ -126,7 +126,6 @@ class Login:
             _logger.info("console_logout", user=visit.session.user, address=visit.address)
         answer = RedirectResponse(LOGIN_PATH, HTTPStatus.SEE_OTHER)
         _set_cookie(answer, visit, "", "", seconds=0)
-        answer.headers["Clear-Site-Data"] = '"cache"'
         return answer
 
     async def _is_right(self, name: str, password: str) -> bool:
