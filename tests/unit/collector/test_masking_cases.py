@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from collector.masking import mask_pairs_in, mask_text, mask_url
+from collector.masking.rules import EVERYTHING
 
 CASES: dict[str, list[dict[str, Any]]] = json.loads(Path("tests/masking_cases.json").read_text("utf-8"))
 
@@ -17,9 +17,9 @@ URLS = [case for case in CASES["urls"] if case.get("collector", True)]
 
 @pytest.mark.parametrize("case", CASES["texts"], ids=[case["what"] for case in CASES["texts"]])
 def test_texts(case: dict[str, Any]) -> None:
-    assert mask_text(mask_pairs_in(case["text"])[0])[0] == case["masked"]
+    assert EVERYTHING.text(case["text"])[0] == case["masked"]
 
 
 @pytest.mark.parametrize("case", URLS, ids=[case["what"] for case in URLS])
 def test_urls(case: dict[str, Any]) -> None:
-    assert mask_url(case["text"])[0] == case["masked"]
+    assert EVERYTHING.url(case["text"])[0] == case["masked"]

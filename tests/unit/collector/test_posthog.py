@@ -421,9 +421,8 @@ def test_a_chain_is_read_with_all_that_may_stand_in_it() -> None:
     described, plain = read_chain(chain, EVERYTHING, nearest=True)
     assert described == Described("button", 'say "yes"; now', "body>div#x.w-[a=b]>button.btn.md:flex", None, 1)
     assert msgspec.json.decode(plain.json) == chain
-    assert read_chain(chain, EVERYTHING, nearest=False)[0] == Described(
-        "i", None, described.selector + ">i.icon", None, 2
-    )  # type: ignore[operator]
+    selector = f"{described.selector}>i.icon"
+    assert read_chain(chain, EVERYTHING, nearest=False)[0] == Described("i", None, selector, None, 2)
 
 
 @pytest.mark.parametrize("chain", ["", ";", '"', ':text="', "a" * 9000, 'a:nth-of-type="9999999999999"', "\x00;;=\\"])
