@@ -16,6 +16,9 @@ _RUN = re.compile(r"[0-9]+(?:[ +-]{1,3}[0-9]+)*(?:[xX](?![0-9A-Za-z]))?")
 _GROUP = re.compile(r"[0-9]+[xX]?")
 _MIN_DIGITS: Final = 11
 _MAX_DIGITS: Final = 19
+_FIRST_DIGITS: Final = 2
+_MAX_GROUPS: Final = 6
+"""Nobody writes a number in more groups, or begins it with a single digit; what did would take long to look at."""
 
 _PHONE = re.compile(r"(?P<prefix>|86|0086)1[3-9][0-9]{9}")
 """Mainland China: 11 digits, of which the first three name the network (1 3-9 x)."""
@@ -49,7 +52,8 @@ _REGION = re.compile(r"1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3]")
 _FIRST_YEAR: Final = 1900
 _LAST_YEAR: Final = 2099
 
-_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_DOUBLED: Final = str.maketrans("0123456789", "0246813579")
+"""Each digit times 2, and of two digits the sum."""
 _HEX_CHARS: Final = 24
 """Hashes and ids of SDKs have as many or more, UUIDs 36; their digits are no number of anybody's."""
 _HEX_LEFT = re.compile(r"[0-9A-Fa-f-]*\Z")
@@ -83,7 +87,10 @@ def _of_run(text: str, groups: Sequence[tuple[int, int]], kinds: frozenset[str])
     while at < len(groups):
         digits, found = "", None
         sizes: tuple[int, ...] = ()
-        for last in range(at, len(groups)):
+        if groups[at][1] - groups[at][0] < _FIRST_DIGITS:
+            at += 1
+            continue
+        for last in range(at, min(at + _MAX_GROUPS, len(groups))):
             start, end = groups[last]
             sizes = (*sizes, end - start)
             if sum(sizes) > _MAX_DIGITS:
@@ -137,8 +144,8 @@ def _is_card(digits: str, sizes: tuple[int, ...]) -> bool:
 
 def _luhn(digits: str) -> bool:
     """Return whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
-    doubled = sum(_DOUBLED[int(digit)] for digit in digits[-2::-2])
-    return (doubled + sum(int(digit) for digit in digits[-1::-2])) % 10 == 0
+    doubled = digits[-2::-2].translate(_DOUBLED)
+    return sum(map(int, doubled + digits[-1::-2])) % 10 == 0
 
 
 def _is_phone(digits: str, sizes: tuple[int, ...]) -> bool:
