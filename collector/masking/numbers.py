@@ -12,8 +12,8 @@ from collector.masking.kinds import CARD, ID_NUMBER, PHONE
 Span = tuple[int, int, str]
 """From, to, and the kind of what stands there."""
 
-_RUN = re.compile(r"[0-9]+(?:[ +-]{1,3}[0-9]+)*(?:[xX](?![0-9A-Za-z]))?")
-_GROUP = re.compile(r"[0-9]+[xX]?")
+_RUN = re.compile(r"[0-9]+(?:[ +-]{1,3}[0-9]+)*")
+_GROUP = re.compile(r"[0-9]+")
 _MIN_DIGITS: Final = 11
 _MAX_DIGITS: Final = 19
 _FIRST_DIGITS: Final = 2
@@ -96,13 +96,16 @@ def _of_run(text: str, groups: Sequence[tuple[int, int]], kinds: frozenset[str])
             if sum(sizes) > _MAX_DIGITS:
                 break
             digits += text[start:end]
-            kind = _kind(digits, sizes) if len(digits) >= _MIN_DIGITS else None
+            if len(digits) == _ID_DIGITS - 1 and text[end : end + 1] in {"x", "X"}:
+                kind, end = (ID_NUMBER, end + 1) if _is_id_number(f"{digits}X") else (None, end)
+            else:
+                kind = _kind(digits, sizes) if len(digits) >= _MIN_DIGITS else None
             if kind in kinds and not _part_of_more(text, groups[at][0], end):
-                found = last, kind  # the longest
+                found = last, end, str(kind)  # the longest
         if found is None:
             at += 1
         else:
-            yield groups[at][0], groups[found[0]][1], str(found[1])
+            yield groups[at][0], found[1], found[2]
             at = found[0] + 1
 
 
@@ -117,7 +120,7 @@ def _kind(digits: str, sizes: tuple[int, ...]) -> str | None:
 
 
 def _is_id_number(digits: str) -> bool:
-    if _REGION.match(digits) is None or not digits[:17].isdecimal():
+    if _REGION.match(digits) is None:
         return False
     year, month, day = int(digits[6:10]), int(digits[10:12]), int(digits[12:14])
     if not _FIRST_YEAR <= year <= _LAST_YEAR:
@@ -127,7 +130,7 @@ def _is_id_number(digits: str) -> bool:
     except ValueError:
         return False
     total = sum(int(digit) * weight for digit, weight in zip(digits[:17], _ID_WEIGHTS, strict=True))
-    return _ID_CHECKS[total % 11] == digits[17].upper()
+    return _ID_CHECKS[total % 11] == digits[17]
 
 
 def _is_card(digits: str, sizes: tuple[int, ...]) -> bool:

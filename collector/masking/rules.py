@@ -103,7 +103,8 @@ class Masking:
     def _learn(self, name: str) -> tuple[Meaning, str | None]:
         """Return the meaning of a name, and what stands in its place where it holds something itself."""
         masked, found = self.value(name) if len(name) >= _SHORTEST else (name, ())
-        known = self._names.in_properties(name) if len(name) <= NAME_CHARS else _ANY, masked if found else None
+        no_name = found or "/" in name or len(name) > NAME_CHARS  # a heat map's parts are named by addresses
+        known = _ANY if no_name else self._names.in_properties(name), masked if found else None
         if len(name) <= NAME_CHARS:
             if len(self._known_names) >= _KNOWN_NAMES:
                 self._known_names.clear()
