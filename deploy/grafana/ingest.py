@@ -73,7 +73,7 @@ def ingest_rows() -> Sequence[Row]:
                     "Secrets and personal values masked",
                     units.CountsPerSecond,
                     "Secrets and personal values in what pages and programs send; who builds them should know.",
-                    {"{{source}} {{kind}}": rate("phasewatch_collector_masked_total", "source, kind")},
+                    {"{{source}} {{kind}}": rate("phasewatch_collector_masked_total", "source", "kind")},
                 ),
                 line(
                     "Bodies as sent",
