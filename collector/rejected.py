@@ -18,6 +18,10 @@ MAX_ITEMS: Final = 64
 """A rejected event is evidence, not data: what is longer, deeper or wider is left out."""
 _BEFORE_MASKING: Final = 4 * MAX_TEXT_CHARS
 """Texts are cut to what is kept once they are masked: the cut could halve a number."""
+MAY_BE_TYPED: Final = frozenset(
+    {"value", "attr__value", "$el_text", "$elements_chain", "$element_content", "textValue"}
+)
+"""Where SDKs write what may be the value of a field; an accepted event is read more closely, and keeps labels."""
 MAX_AGENT_CHARS: Final = 256
 MAX_PARSED_BYTES: Final = 256 * 1024
 
@@ -63,6 +67,7 @@ def _cut(value: Any, chars: int, depth: int = 0) -> Any:  # noqa: ANN401 - JSON 
         return {
             name[:chars]: MASK if name in ADDRESS_NAMES else _cut(one, chars, depth + 1)
             for name, one in list(value.items())[:MAX_ITEMS]
+            if name not in MAY_BE_TYPED
         }
     if isinstance(value, list):
         return [_cut(one, chars, depth + 1) for one in value[:MAX_ITEMS]]

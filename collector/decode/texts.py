@@ -12,6 +12,8 @@ from collector.masking.rules import Masking
 from collector.wire.event import Element, Page
 
 _MAX_CACHED_CHARS: Final = 1024
+_MAX_INDEX: Final = 1_000_000
+"""No page has as many siblings; a greater one may be anybody's number."""
 
 
 def check_texts(event: msgspec.Struct, page: Page | None, element: Element | None, max_chars: int) -> None:
@@ -29,7 +31,9 @@ def check_texts(event: msgspec.Struct, page: Page | None, element: Element | Non
 
 
 def mask_element(element: Element, masking: Masking) -> tuple[str, ...]:
-    """Mask the texts of an element in place; return the kind of everything that was masked."""
+    """Mask an element in place, and drop an index that is none; return the kind of everything that was masked."""
+    if element.index is not None and element.index > _MAX_INDEX:
+        element.index = None
     given = element.tag, element.text, element.selector, element.href
     if sum(map(len, filter(None, given))) > _MAX_CACHED_CHARS:
         masked, kinds = _masked.__wrapped__(*given, masking)

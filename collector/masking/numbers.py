@@ -12,10 +12,13 @@ from collector.masking.kinds import CARD, ID_NUMBER, PHONE
 Span = tuple[int, int, str]
 """From, to, and the kind of what stands there."""
 
-_RUN = re.compile(r"[0-9]+(?:[ +-]{1,3}[0-9]+)*(?:[xX](?![0-9A-Za-z]))?")
-_GROUP = re.compile(r"[0-9]+[xX]?")
+_RUN = re.compile(r"[0-9]+(?:[ +-]{1,3}[0-9]+)*")
+_GROUP = re.compile(r"[0-9]+")
 _MIN_DIGITS: Final = 11
 _MAX_DIGITS: Final = 19
+_FIRST_DIGITS: Final = 2
+_MAX_GROUPS: Final = 6
+"""Nobody writes a number in more groups, or begins it with a single digit; what did would take long to look at."""
 
 _PHONE = re.compile(r"(?P<prefix>|86|0086)1[3-9][0-9]{9}")
 """Mainland China: 11 digits, of which the first three name the network (1 3-9 x)."""
@@ -49,7 +52,8 @@ _REGION = re.compile(r"1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3]")
 _FIRST_YEAR: Final = 1900
 _LAST_YEAR: Final = 2099
 
-_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_DOUBLED: Final = str.maketrans("0123456789", "0246813579")
+"""Each digit times 2, and of two digits the sum."""
 _HEX_CHARS: Final = 24
 """Hashes and ids of SDKs have as many or more, UUIDs 36; their digits are no number of anybody's."""
 _HEX_LEFT = re.compile(r"[0-9A-Fa-f-]*\Z")
@@ -83,19 +87,25 @@ def _of_run(text: str, groups: Sequence[tuple[int, int]], kinds: frozenset[str])
     while at < len(groups):
         digits, found = "", None
         sizes: tuple[int, ...] = ()
-        for last in range(at, len(groups)):
+        if groups[at][1] - groups[at][0] < _FIRST_DIGITS:
+            at += 1
+            continue
+        for last in range(at, min(at + _MAX_GROUPS, len(groups))):
             start, end = groups[last]
             sizes = (*sizes, end - start)
             if sum(sizes) > _MAX_DIGITS:
                 break
             digits += text[start:end]
-            kind = _kind(digits, sizes) if len(digits) >= _MIN_DIGITS else None
+            if len(digits) == _ID_DIGITS - 1 and text[end : end + 1] in {"x", "X"}:
+                kind, end = (ID_NUMBER, end + 1) if _is_id_number(f"{digits}X") else (None, end)
+            else:
+                kind = _kind(digits, sizes) if len(digits) >= _MIN_DIGITS else None
             if kind in kinds and not _part_of_more(text, groups[at][0], end):
-                found = last, kind  # the longest
+                found = last, end, str(kind)  # the longest
         if found is None:
             at += 1
         else:
-            yield groups[at][0], groups[found[0]][1], str(found[1])
+            yield groups[at][0], found[1], found[2]
             at = found[0] + 1
 
 
@@ -110,7 +120,7 @@ def _kind(digits: str, sizes: tuple[int, ...]) -> str | None:
 
 
 def _is_id_number(digits: str) -> bool:
-    if _REGION.match(digits) is None or not digits[:17].isdecimal():
+    if _REGION.match(digits) is None:
         return False
     year, month, day = int(digits[6:10]), int(digits[10:12]), int(digits[12:14])
     if not _FIRST_YEAR <= year <= _LAST_YEAR:
@@ -120,7 +130,7 @@ def _is_id_number(digits: str) -> bool:
     except ValueError:
         return False
     total = sum(int(digit) * weight for digit, weight in zip(digits[:17], _ID_WEIGHTS, strict=True))
-    return _ID_CHECKS[total % 11] == digits[17].upper()
+    return _ID_CHECKS[total % 11] == digits[17]
 
 
 def _is_card(digits: str, sizes: tuple[int, ...]) -> bool:
@@ -137,8 +147,8 @@ def _is_card(digits: str, sizes: tuple[int, ...]) -> bool:
 
 def _luhn(digits: str) -> bool:
     """Return whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
-    doubled = sum(_DOUBLED[int(digit)] for digit in digits[-2::-2])
-    return (doubled + sum(int(digit) for digit in digits[-1::-2])) % 10 == 0
+    doubled = digits[-2::-2].translate(_DOUBLED)
+    return sum(map(int, doubled + digits[-1::-2])) % 10 == 0
 
 
 def _is_phone(digits: str, sizes: tuple[int, ...]) -> bool:

@@ -23,7 +23,9 @@ _SHORTEST: Final = 6
 _SMALLEST: Final = 13_000_000_000
 """The smallest mobile number; cards and ID numbers are greater."""
 _LARGEST: Final = 10**19
-_MIN_NAME_CHARS: Final = 6
+_KNOWN_NAMES: Final = 4096
+_ANY: Final = Meaning.ANY
+_KEPT: Final = Meaning.KEPT
 _WORD = re.compile(r"[\w.:$+-]{1,128}", re.ASCII)
 """An identifier or an amount."""
 
@@ -54,6 +56,8 @@ class Masking:
         self._urls = UrlMask(self._kinds, self._names, self._texts)
         self._known_text = lru_cache(_CACHED_TEXTS)(self._texts.mask)
         self._known_url = lru_cache(_CACHED_TEXTS)(self._urls.mask)
+        self._known_value = lru_cache(_CACHED_TEXTS)(self._value)
+        self._known_names: dict[str, tuple[Meaning, str | None]] = {}
 
     def text(self, text: str) -> Masked:
         """Return a text with everything that is masked as `***`, and the kind of each."""
@@ -65,27 +69,52 @@ class Masking:
 
     def value(self, text: str) -> Masked:
         """Return what may be a URL, a query or a text with everything that is masked as `***`, and the kind of each."""
-        return self.url(text) if _is_url(text) else self.text(text)
+        return self._known_value(text) if len(text) <= _CACHED_CHARS else self._value(text)
 
-    def named(self, name: str, value: Any, kinds: list[str]) -> Any:  # noqa: ANN401 - JSON of unknown shape
-        """Return a property's value, masked; objects and arrays are masked in place.
+    def _value(self, text: str) -> Masked:
+        is_url = ("/" in text or "?" in text) and (
+            text.startswith(("/", "?")) or ("://" in text and not text.startswith(("{", "[")))
+        )
+        return self._urls.mask(text) if is_url else self._texts.mask(text)
 
-        Args:
-            name: of the property.
-            value: of it, as JSON has it.
-            kinds: is added the kind of everything that was masked.
-        """
-        meaning = self._names.in_properties(name) if len(name) <= NAME_CHARS else Meaning.ANY
-        if meaning is Meaning.ANY:
-            return self._any(value, meaning, kinds)
-        if meaning is Meaning.KEPT:
-            return value
-        if meaning is Meaning.SECRET and self._secrets:
-            return self._secret(value, kinds)
-        return self._any(value, meaning, kinds)
+    def properties(self, properties: dict[str, Any], kinds: list[str]) -> None:
+        """Mask properties in place, their names too; `kinds` is added the kind of everything that was masked."""
+        renamed = False
+        for name, value in properties.items():
+            meaning, new = self._known_names.get(name) or self._learn(name)
+            kind = type(value)
+            if kind is str and meaning is _ANY:  # as nearly all are
+                if len(value) >= _SHORTEST:
+                    masked, found = self._known_value(value) if len(value) <= _CACHED_CHARS else self.value(value)
+                    if found:
+                        kinds += found
+                        properties[name] = masked
+            elif kind is not bool and value is not None and meaning is not _KEPT:
+                properties[name] = self._any(value, meaning, kinds)
+            renamed = renamed or new is not None
+        if renamed:
+            given = list(properties.items())
+            properties.clear()
+            for name, value in given:
+                masked, found = self.value(name)
+                kinds += found
+                properties[masked] = value
+
+    def _learn(self, name: str) -> tuple[Meaning, str | None]:
+        """Return the meaning of a name, and what stands in its place where it holds something itself."""
+        masked, found = self.value(name) if len(name) >= _SHORTEST else (name, ())
+        no_name = found or "/" in name or len(name) > NAME_CHARS  # a heat map's parts are named by addresses
+        known = _ANY if no_name else self._names.in_properties(name), masked if found else None
+        if len(name) <= NAME_CHARS:
+            if len(self._known_names) >= _KNOWN_NAMES:
+                self._known_names.clear()
+            self._known_names[name] = known
+        return known
 
     def _any(self, value: Any, meaning: Meaning, kinds: list[str]) -> Any:  # noqa: ANN401 - JSON of unknown shape
         kind = type(value)
+        if meaning is Meaning.SECRET and self._secrets:
+            return self._secret(value, kinds)
         if kind is str:
             if len(value) < _SHORTEST or (meaning is Meaning.IDENTIFIER and _WORD.fullmatch(value)):
                 return value
@@ -93,9 +122,7 @@ class Masking:
             kinds += found
             return masked
         if kind is int or kind is float:
-            if not _SMALLEST <= value < _LARGEST or meaning is Meaning.IDENTIFIER:
-                return value
-            return self._number(value, kinds)
+            return value if meaning is Meaning.IDENTIFIER else self._number(value, kinds)
         if kind is dict:
             self.properties(value, kinds)
         elif kind is list:
@@ -106,7 +133,8 @@ class Masking:
         return value
 
     def _number(self, value: float, kinds: list[str]) -> object:
-        found = kind_of_number(int(value), self._kinds) if int(value) == value else None
+        whole = _SMALLEST <= value < _LARGEST and int(value) == value  # pandas makes 13800138000.0 of it
+        found = kind_of_number(int(value), self._kinds) if whole else None
         if found is None:
             return value
         kinds.append(found)
@@ -117,28 +145,6 @@ class Masking:
             return value
         kinds.append(SECRET)
         return MASK
-
-    def properties(self, properties: dict[str, Any], kinds: list[str]) -> None:
-        """Mask properties in place, their names too; `kinds` is added the kind of everything that was masked."""
-        renamed = False
-        for name, value in properties.items():
-            kind = type(value)
-            if kind is not bool and value is not None:
-                properties[name] = self.named(name, value, kinds)
-            renamed = renamed or (len(name) >= _MIN_NAME_CHARS and self.value(name)[0] != name)
-        if renamed:
-            given = list(properties.items())
-            properties.clear()
-            for name, value in given:
-                masked, found = self.value(name)
-                kinds += found
-                properties[masked] = value
-
-
-def _is_url(text: str) -> bool:
-    return ("/" in text or "?" in text) and (
-        text.startswith(("/", "?")) or ("://" in text and not text.startswith(("{", "[")))
-    )
 
 
 EVERYTHING: Final = Masking()

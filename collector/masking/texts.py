@@ -24,13 +24,9 @@ _HAS_WIDE = re.compile(f"[{''.join(map(re.escape, map(chr, _WIDE)))}]")
 _SUSPECT = re.compile(r"[@=%]|[\"']\s{0,4}:|\+[0-9]|[0-9]{3}(?:[0-9]{4}|[ +().-]{1,3}[0-9]{2})")
 """Everything that is masked but the tokens below has one of these in it."""
 _MIN_TOKEN_CHARS: Final = 14
-_TOKEN_MARKS: Final = (
-    "eyJ", "earer", "asic", "k_live_", "k_test_", "gh", "glpat-", "AKI", "ASIA", "xox", "AIza", "sk-", "ya29.", "LTAI",
-    "-----BEGIN",
-)  # fmt: skip
 
 _TOKEN = re.compile(
-    r"eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*){0,3}"  # JSON Web Token: base64url of {"
+    r"(?<![\w-])eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*){0,3}"  # JSON Web Token: base64url of {"
     r"|(?<![A-Za-z0-9])(?:"
     r"[Bb]earer[ +]{1,2}(?P<bearer>[\w.~+/=-]{8,})|[Bb]asic[ +]{1,2}(?P<basic>[\w+/=-]{8,})"  # RFC 6750, RFC 7617
     r"|[rs]k_(?:live|test)_\w{10,}"  # Stripe
@@ -120,7 +116,27 @@ def is_suspect(text: str) -> bool:
     return (
         _SUSPECT.search(text) is not None
         or (not text.isascii() and _HAS_WIDE.search(text) is not None)
-        or (len(text) >= _MIN_TOKEN_CHARS and any(mark in text for mark in _TOKEN_MARKS))
+        or (len(text) >= _MIN_TOKEN_CHARS and _may_hold_token(text))
+    )
+
+
+def _may_hold_token(text: str) -> bool:
+    return (  # one by one: half the time of a loop or of a regular expression
+        "eyJ" in text
+        or "earer" in text
+        or "asic" in text
+        or "_live_" in text
+        or "_test_" in text
+        or "gh" in text
+        or "glpat-" in text
+        or "AKI" in text
+        or "ASIA" in text
+        or "xox" in text
+        or "AIza" in text
+        or "sk-" in text
+        or "ya29." in text
+        or "LTAI" in text
+        or "-----" in text
     )
 
 

@@ -87,22 +87,25 @@ class UrlMask:
         name, equals, value = pair.partition("=")
         if not equals:
             name, value = "", pair
+        if name and (found := self._texts.mask(decoded(name))[1]):
+            kinds += found
+            name = MASK
         if not value or value == MASK:
-            return pair  # a mask stays as it is, so that masking twice is masking once
+            return name + equals + value  # a mask stays as it is, so that masking twice is masking once
         meaning = self._meaning(name, value, fund=fund)
         if meaning is Meaning.KEPT:
-            return pair
+            return name + equals + value
         if meaning is Meaning.SECRET and self._secrets:
             kinds.append(SECRET)
             return f"{name}={MASK}"
         if value.isalpha() and value.isascii():
-            return pair
+            return name + equals + value
         plain = decoded(value)
         if "=" in plain:
             return name + equals + self._nested(value, plain, nested, kinds)
         _, found = self._texts.mask(plain)
         kinds += found
-        return name + equals + MASK if found else pair
+        return name + equals + (MASK if found else value)
 
     def _meaning(self, name: str, value: str, *, fund: bool) -> Meaning:
         if not name:

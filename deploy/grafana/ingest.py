@@ -72,8 +72,8 @@ def ingest_rows() -> Sequence[Row]:
                 line(
                     "Secrets and personal values masked",
                     units.CountsPerSecond,
-                    "Secrets and personal values that pages put into their URLs; who builds the pages should know.",
-                    {"{{kind}}": rate("phasewatch_collector_masked_total", "kind")},
+                    "Secrets and personal values in what pages and programs send; who builds them should know.",
+                    {"{{source}} {{kind}}": rate("phasewatch_collector_masked_total", "source", "kind")},
                 ),
                 line(
                     "Bodies as sent",
