@@ -35,8 +35,8 @@ class Client:
     app: CollectorApp
     path: Path
     registry: CollectorRegistry
-    address: str | None = None
     default_headers: dict[str, str] = field(default_factory=lambda: {"authorization": "Bearer pk"})
+    address: str | None = None
 
     async def send(
         self,

@@ -73,7 +73,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class Decoded:
-    """A request's events with their places in it, its rejections, counts of masked values by kind and of bots' events."""
+    """A request's events with their places in it, its rejections, and counts of masked values and of bots' events."""
 
     events: list[tuple[int, Event]] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
