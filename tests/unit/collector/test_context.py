@@ -82,7 +82,7 @@ async def test_a_browser_is_known_by_its_request(make_client: MakeClient) -> Non
 
 
 async def test_all_of_it(make_client: MakeClient) -> None:
-    client = await make_client(addresses="kept", place_headers=("CF-IPCountry",))
+    client = await make_client(event_addresses="kept", place_headers=("CF-IPCountry",))
     page = {"url": "https://shop.example/?utm_source=news&utm_medium=email&utm_campaign=spring"}
     await client.post([PAGE | {"page": page}], headers=headers(CHROME, **{"cf-ipcountry": "CN"}))
     assert contexts(client) == [
@@ -93,7 +93,7 @@ async def test_all_of_it(make_client: MakeClient) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "address"),
-    [({"addresses": "kept"}, "203.0.113.77"), ({}, "203.0.113.0"), ({"addresses": "dropped"}, None)],
+    [({"event_addresses": "kept"}, "203.0.113.77"), ({}, "203.0.113.0"), ({"event_addresses": "dropped"}, None)],
 )
 async def test_addresses_are_kept_as_the_setting_says(
     make_client: MakeClient, settings: dict[str, str], address: str | None
@@ -140,14 +140,14 @@ async def test_or_dropped(make_client: MakeClient) -> None:
 
 
 async def test_or_kept(make_client: MakeClient) -> None:
-    client = await make_client(bots="keep", addresses="dropped")
+    client = await make_client(bots="keep", event_addresses="dropped")
     await client.post([PAGE], headers=headers(GOOGLEBOT))
     assert contexts(client) == [{"device": "other", "browser": "other"}]
     assert client.metric("bot_events_total", source="web") == 0
 
 
 async def test_a_headless_browser_in_disguise_is_known_by_its_client_hints(make_client: MakeClient) -> None:
-    client = await make_client(addresses="dropped")
+    client = await make_client(event_addresses="dropped")
     hints = {"sec-ch-ua": '"HeadlessChrome";v="120", "Chromium";v="120"'}
     await client.post([PAGE], headers=headers(CHROME, **hints))
     assert contexts(client) == [{"device": "bot", "bot": "browser-automation"}]
@@ -199,7 +199,7 @@ async def test_programs_that_were_given_a_key_are_no_bots(make_client: MakeClien
 
 
 async def test_a_browser_is_believed_before_its_events(make_client: MakeClient) -> None:
-    client = await make_client(addresses="dropped")
+    client = await make_client(event_addresses="dropped")
     await client.post([PAGE | {"properties": {"$user_agent": WECHAT, "$os": "iOS"}}], headers=headers(CHROME))
     assert contexts(client) == [ON_WINDOWS]
 
@@ -218,7 +218,7 @@ async def test_a_browser_is_believed_before_its_events(make_client: MakeClient) 
 async def test_what_apps_say_of_themselves(
     make_client: MakeClient, user_agent: str, said: dict[str, Any], context: dict[str, str] | None
 ) -> None:
-    client = await make_client(addresses="dropped")
+    client = await make_client(event_addresses="dropped")
     await client.post([PAGE | {"properties": said}], headers=headers(user_agent))
     assert contexts(client) == [context]
 
@@ -240,13 +240,13 @@ async def test_what_apps_say_of_themselves(
 async def test_campaigns_that_apps_name(
     make_client: MakeClient, said: dict[str, Any], context: dict[str, str] | None
 ) -> None:
-    client = await make_client(addresses="dropped")
+    client = await make_client(event_addresses="dropped")
     await client.post([PAGE | {"properties": said}])
     assert contexts(client) == [context]
 
 
 async def test_a_campaign_counts_more_than_a_referrer_and_less_than_the_url(make_client: MakeClient) -> None:
-    client = await make_client(addresses="dropped")
+    client = await make_client(event_addresses="dropped")
     said = {"properties": {"utm_source": "app"}}
     pages = [
         {"url": "https://shop.example/", "referrer": "https://www.google.com/"},
@@ -257,7 +257,7 @@ async def test_a_campaign_counts_more_than_a_referrer_and_less_than_the_url(make
 
 
 async def test_nobody_arrives_from_ones_own_hosts(make_client: MakeClient) -> None:
-    client = await make_client(addresses="dropped", own_hosts=("pay.example",))
+    client = await make_client(event_addresses="dropped", own_hosts=("pay.example",))
     page = {"url": "https://shop.example/orders", "referrer": "https://www.pay.example/done"}
     await client.post([PAGE | {"page": page}])
     assert contexts(client) == [None]
@@ -273,7 +273,7 @@ async def test_places_of_an_address_and_of_a_forwarded_one(make_client: MakeClie
             }
         )
     )
-    client = await make_client(place_database=file, addresses="dropped")
+    client = await make_client(place_database=file, event_addresses="dropped")
     await client.post([PAGE], headers=headers(CHROME))
     forwarded = {"properties": {"$ip": "198.51.100.9", "$user_agent": WECHAT}}
     await client.post([PAGE | forwarded | {"id": "e-2"}], headers=headers("node", "sk"))
@@ -292,7 +292,7 @@ async def test_trusted_servers_say_whose_address_it_is(make_client: MakeClient) 
 
 @pytest.mark.parametrize("key", ["pk", "sk"])
 async def test_snowplows_anonymous_have_no_address(make_client: MakeClient, key: str) -> None:
-    client = await make_client(addresses="kept", place_headers=("CF-IPCountry",))
+    client = await make_client(event_addresses="kept", place_headers=("CF-IPCountry",))
     anonymous = {"sp-anonymous": "*", "cf-ipcountry": "CN"}
     said = {"properties": {"ip": "198.51.100.9", "ua": CHROME}}
     await client.post([PAGE | said], headers=headers(CHROME, key, **anonymous))
@@ -317,7 +317,7 @@ def test_every_dialect_has_device_and_browser(dialect: str) -> None:
 
 
 AROUNDS = [
-    Surroundings(policy_of(CollectorSettings.model_validate({"bots": bots, "addresses": addresses}))).of(
+    Surroundings(policy_of(CollectorSettings.model_validate({"bots": bots, "event_addresses": addresses}))).of(
         Head("POST", "/", b"", {b"user-agent": user_agent.encode()}, None, "203.0.113.77"), trusted=trusted
     )
     for bots, addresses, user_agent, trusted in [
