@@ -232,7 +232,7 @@ class CollectorSettings(BaseModel):
         default="flag",
         description="events of bots: flag (context.device is bot), drop (rejected as bot), or keep (not looked at)",
     )
-    addresses: AddressPolicy = Field(
+    event_addresses: AddressPolicy = Field(
         default="truncated",
         description="IP addresses in events: kept, truncated (to /24, of IPv6 /48: a site's network), or dropped",
     )

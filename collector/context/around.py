@@ -8,19 +8,15 @@ from typing import Any, Final, NamedTuple
 from collector.context.address import as_kept
 from collector.context.bots import AUTOMATION
 from collector.context.channel import NO_ARRIVAL, Arrival, is_within
-from collector.context.device import APP, BOT, ON_A_SERVER, SERVER, UNKNOWN, Agent, agent_of
+from collector.context.device import BOT, ON_A_SERVER, SERVER, UNKNOWN, Agent, agent_of
 from collector.context.place import HeaderPlaces, PlaceDatabase
-from collector.context.said import Said, hide_addresses, said_by
+from collector.context.said import address_said, agent_said, arrival_said, hide_addresses, says_nothing
 from collector.head import Head
 from collector.settings import AddressPolicy, BotPolicy, CollectorSettings
 from collector.wire.event import Context
 
 _KNOWN: Final = 8192
 """Callers remembered by their user agent, address and place; 10 MB at the most."""
-
-
-_PHONES: Final = frozenset({"iOS", "Android", "HarmonyOS"})
-"""Programs of no other system run on a phone; a server's SDK names its own system."""
 
 
 class Policy(NamedTuple):
@@ -45,7 +41,7 @@ def policy_of(settings: CollectorSettings) -> Policy:
     headers, file = settings.place_headers, settings.place_database
     return Policy(
         settings.bots,
-        settings.addresses,
+        settings.event_addresses,
         settings.own_hosts,
         HeaderPlaces(headers) if headers else None,
         PlaceDatabase(file) if file is not None else None,
@@ -65,17 +61,9 @@ class Around:
     """
 
     __slots__ = (
-        "_address",
-        "_agent",
-        "_anonymous",
-        "_place",
-        "_policy",
-        "_shown",
-        "_trusted",
-        "bare",
-        "drops_bots",
-        "is_bot",
-    )
+        "_address", "_agent", "_anonymous", "_is_settled", "_latest", "_place", "_policy", "_shown", "_trusted",
+        "bare", "drops_bots", "is_bot",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -90,8 +78,10 @@ class Around:
         self._policy, self._agent, self._address, self._place = policy, agent, address, place
         self._trusted, self._anonymous = trusted, anonymous
         self._shown = self._as_shown(agent)
+        self._is_settled = agent.is_person or agent.bot is not None
         self.bare = _context(NO_ARRIVAL, self._shown, place, address)
         """The context of events that say nothing and have no page from which it could be told where a visit began."""
+        self._latest: tuple[Arrival, Context | None] = NO_ARRIVAL, self.bare
         self.is_bot = self._shown.bot is not None
         """Whether all events are a bot's, whatever they say themselves."""
         self.drops_bots = policy.bots == "drop"
@@ -104,21 +94,31 @@ class Around:
         """
         if arrival is NO_ARRIVAL:
             return self.bare
-        return _context(self._foreign(arrival), self._shown, self._place, self._address)
+        if arrival is not self._latest[0]:  # all events of a page have the same one
+            shown = _context(self._foreign(arrival), self._shown, self._place, self._address)
+            self._latest = arrival, shown
+        return self._latest[1]
 
     def context_of(self, arrival: Arrival, properties: dict[str, Any] | None) -> Context | None:
         """Return the context of an event, and let the addresses in its properties be as they may be kept."""
-        said = said_by(properties) if properties else None
-        if properties is None or said is None:
+        if not properties or says_nothing(properties):
+            return self.context(arrival)
+        if arrival.channel is None or arrival.host is not None:
+            arrival = arrival_said(properties) or arrival
+        said, agent, own = address_said(properties), self._agent, False
+        if said is not None:
+            hide_addresses(properties, "dropped" if self._anonymous else self._policy.addresses)
+            own = self._trusted and not self._anonymous
+        if not self._is_settled:
+            named = agent_said(properties)
+            if named.device not in {None, SERVER}:
+                agent = named
+        if agent is self._agent and not own:
             return self.context(arrival)
         address, place = self._address, self._place
-        if said.address is not None:
-            hide_addresses(properties, "dropped" if self._anonymous else self._policy.addresses)
-            if self._trusted and not self._anonymous:
-                address, place = as_kept(said.address, self._policy.addresses), self._policy.place_of(said.address)
-        if said.channel is not None and (arrival.channel is None or arrival.host is not None):
-            arrival = said.channel
-        return _context(self._foreign(arrival), self._as_shown(self._agent_of(said)), place, address)
+        if own and said is not None:
+            address, place = as_kept(said, self._policy.addresses), self._policy.place_of(said)
+        return _context(self._foreign(arrival), self._as_shown(agent), place, address)
 
     def _foreign(self, arrival: Arrival) -> Arrival:
         """Return an arrival, without a source that is a host of one's own."""
@@ -130,18 +130,6 @@ class Around:
         if agent.bot is None or self._policy.bots == "keep":
             return agent._replace(bot=None)
         return Agent(BOT, bot=agent.bot)
-
-    def _agent_of(self, said: Said) -> Agent:
-        """Return the agent an event is about: the request's where that is a browser, or else what the event says."""
-        agent = self._agent
-        if agent.is_person or agent.bot is not None:
-            return agent
-        if said.agent.device not in {None, SERVER}:
-            agent = said.agent
-        if agent.device in {None, SERVER, APP, "other"}:
-            device = said.device or (APP if said.os in _PHONES else agent.device)
-            agent = agent._replace(device=device, os=said.os or agent.os if device != SERVER else None)
-        return agent
 
 
 def _context(arrival: Arrival, agent: Agent, place: str | None, address: str | None) -> Context | None:

@@ -27,8 +27,8 @@ _NAMES_ITSELF: Final = re.compile(
     r"|\bpreview\b|\bfavicon\b|\bheadless",
     re.IGNORECASE,
 )
-_BARE: Final = re.compile(r"(?:Mozilla/\d\.\d)?[\s-]*(?:\(compatible;?\))?")
-"""A browser says more. One that says nothing at all is a program, which posts and does not crawl."""
+_BARE: Final = re.compile(r"-|Mozilla/\d\.\d\s*")
+"""A browser says more. `Mozilla/4.0 (compatible;)` is what some companies' proxies make of all browsers behind them."""
 
 
 def bot_class(user_agent: str) -> str | None:

@@ -89,12 +89,12 @@ _BROWSERS: Final = (
     ("Samsung", ("SamsungBrowser/",)),
     ("Yandex", ("YaBrowser/",)),
     ("Silk", ("Silk/",)),
+    ("ArkWeb", ("ArkWeb/",)),
     ("Firefox", ("Firefox/", "FxiOS/", "Iceweasel/", "SeaMonkey/")),
     ("Electron", ("Electron/",)),
     ("IE", ("MSIE ", "Trident/")),
     ("WebView", ("; wv)",)),
     ("Chrome", ("Chrome/", "CriOS/", "Chromium/")),
-    ("ArkWeb", ("ArkWeb/",)),
     ("Android", ("Android",)),  # the browser before Chrome
     ("Safari", ("Safari/",)),
     ("WebView", ("Mobile/", "AppleWebKit/")),  # an app's on iOS: it does not say Safari

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final
 
 from collector.context.address import as_kept
 from collector.context.channel import MAX_CHARS as MAX_CHANNEL_CHARS
 from collector.context.channel import Arrival
-from collector.context.device import UNKNOWN, Agent, agent_of
+from collector.context.device import APP, UNKNOWN, Agent, agent_of
 from collector.masking.rules import EVERYTHING
 from collector.settings import AddressPolicy
 
@@ -45,51 +46,75 @@ _NAMED: Final = {
     "mac os x": "macOS", "macos": "macOS", "linux": "Linux", "chrome os": "ChromeOS",
 }  # fmt: skip
 """Systems as SDKs call them."""
+_PHONES: Final = frozenset({"iOS", "Android", "HarmonyOS"})
+"""Programs of no other system run on a phone; a server's SDK names its own system."""
+_MAX_CHARS: Final = 1024
+"""Of a text that is looked at; what is remembered of them stays small."""
+_NO_BAG: Final[dict[str, Any]] = {}
 _LIKE_AN_ADDRESS: Final = re.compile(r"\d+\.\d+|:.*:")
 _UNKNOWN: Final = frozenset({"取值异常", "未取到值"})
 """Sensors' words for nothing."""
 
 
-class Said(NamedTuple):
-    """What one event says itself; None and UNKNOWN for what it does not."""
-
-    agent: Agent = UNKNOWN
-    device: str | None = None
-    os: str | None = None
-    address: str | None = None
-    channel: Arrival | None = None
+def says_nothing(properties: Mapping[str, Any]) -> bool:
+    """Return whether no property has a name that could say anything of it."""
+    return properties.keys().isdisjoint(NAMES)
 
 
-def said_by(properties: Mapping[str, Any]) -> Said | None:
-    """Return what an event's properties say; None if they cannot say anything."""
-    if properties.keys().isdisjoint(NAMES):
-        return None
-    around: Any = next((found for name in _AROUND if isinstance(found := properties.get(name), dict)), {})
-    device, system = around.get("device"), around.get("os")
+def agent_said(properties: Mapping[str, Any]) -> Agent:
+    """Return the agent that an event names: by a user agent, else by device and system as its SDK calls them."""
+    around = _around(properties)
     user_agent = _text(properties, _AGENTS) or _text(around, _AGENTS)
-    kind = _text(properties, _DEVICES) or _text(device, ("type",))
-    named = _text(properties, _SYSTEMS) or _text(system, ("name",))
-    return Said(
-        UNKNOWN if user_agent is None else agent_of(user_agent),
-        None if kind is None else _CLASSES.get(kind.lower()),
-        None if named is None else _NAMED.get(named.lower()),
-        _text(properties, _ADDRESSES) or _text(around, _ADDRESSES),
-        _channel(properties, _FLAT) or _channel(around.get("campaign"), _NESTED),
-    )
+    agent = UNKNOWN if user_agent is None else agent_of(user_agent)
+    if agent.is_person or agent.bot is not None:
+        return agent
+    kind = _text(properties, _DEVICES) or _text(around.get("device"), ("type",))
+    named = _text(properties, _SYSTEMS) or _text(around.get("os"), ("name",))
+    system = None if named is None else _NAMED.get(named.lower())
+    device = None if kind is None else _CLASSES.get(kind.lower())
+    if device is None and system in _PHONES:
+        device = APP
+    if device is None:
+        return agent
+    return agent._replace(device=device, os=system or agent.os)
+
+
+def address_said(properties: Mapping[str, Any]) -> str | None:
+    """Return the address that an event names."""
+    return _text(properties, _ADDRESSES) or _text(_around(properties), _ADDRESSES)
+
+
+def arrival_said(properties: Mapping[str, Any]) -> Arrival | None:
+    """Return the campaign that an event names, masked; None where it names none."""
+    return _channel(properties, _FLAT) or _channel(_around(properties).get("campaign"), _NESTED)
+
+
+def _around(properties: Mapping[str, Any]) -> dict[str, Any]:
+    for name in _AROUND:
+        found = properties.get(name)
+        if type(found) is dict:
+            return found
+    return _NO_BAG
 
 
 def _channel(bag: object, names: tuple[tuple[str, ...], ...]) -> Arrival | None:
-    source, medium, campaign = (_masked(_text(bag, of)) for of in names)
-    return None if source is None else Arrival(source, medium, campaign)
+    source = _text(bag, names[0])
+    return None if source is None else _arrival(source, _text(bag, names[1]), _text(bag, names[2]))
+
+
+@lru_cache(maxsize=2048)
+def _arrival(source: str, medium: str | None, campaign: str | None) -> Arrival:
+    return Arrival(_masked(source), _masked(medium), _masked(campaign))
 
 
 def _text(bag: object, names: tuple[str, ...]) -> str | None:
-    if not isinstance(bag, dict):
+    if type(bag) is not dict or not bag:
         return None
     for name in names:
-        value = bag.get(name)
-        if isinstance(value, str) and value and value not in _UNKNOWN:
-            return value
+        if name in bag:
+            value = bag[name]
+            if type(value) is str and value and value not in _UNKNOWN:
+                return value[:_MAX_CHARS]
     return None
 
 

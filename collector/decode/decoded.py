@@ -75,7 +75,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class Decoded:
-    """A request's events with their places in it, its rejections, and how many values were masked and bots flagged."""
+    """A request's events with their places in it, its rejections, and counts of masked values and of bots' events."""
 
     events: list[tuple[int, Event]] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
