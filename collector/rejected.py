@@ -26,12 +26,12 @@ def rejected_record(rejection: Rejection, request: RequestFacts, user_agent: byt
             "reason": rejection.reason,
             "detail": _masked_text(rejection.detail),
             "index": rejection.index,
-            "id": rejection.id,
+            "id": None if rejection.id is None else _masked_text(rejection.id),
             "payload": _payload(rejection.raw),
             "payload_bytes": len(rejection.raw),
             "source": request.source,
             "trusted": request.trusted,
-            "user_agent": agent,
+            "user_agent": _masked_text(agent),
             "received_at": request.received_at,
         }
     )

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final, Self
 
 from pydantic import SecretStr
@@ -74,7 +75,7 @@ class Processes:
 
     def _start_all(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
-        environment |= _as_environment(self._settings)
+        environment |= as_environment(self._settings)
         admin = self._settings.admin.host
         ports = {name: _free_port(admin, port) for name, port in _ADMIN_PORTS.items()}
         self.addresses.admin = f"http://{admin}:{ports['collector']}"
@@ -156,13 +157,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _as_environment(settings: Settings) -> dict[str, str]:
+def as_environment(settings: Settings) -> dict[str, str]:
     """Return settings as the environment variables that stand for them."""
     found = {}
     for section, values in settings.model_dump().items():
         for key, value in values.items():
             if value is not None:
-                text = value if isinstance(value, str) else json.dumps(value, default=_plain)
+                text = str(value) if isinstance(value, str | Path) else json.dumps(value, default=_plain)
                 found[f"{ENV_PREFIX}{section}{SECTION_DELIMITER}{key}".upper()] = (
                     _plain(value) if isinstance(value, SecretStr) else text
                 )
