@@ -101,6 +101,7 @@ class Run:
 
     def __init__(self, secured: Secured, directory: Path) -> None:
         self.secured, self.directory, self.said = secured, directory, Said()
+        self.open_to_others: list[str] = []
         redis = secured.redis
         self.deployment = Deployment(directory, secured.kafka.ways["secured"], redis.secured_url, partitions=PARTITIONS)
         self.take_role("operator")
@@ -188,6 +189,8 @@ class Run:
         self.collector.close()
         self.deployment.close()
         for path in self.directory.rglob("*"):
+            if path.is_file() and path.suffix != ".log":
+                self.open_to_others += [str(path)] if path.stat().st_mode & 0o007 else []
             if path.is_file() and "spool" not in path.parts:
                 self.said[str(path.relative_to(self.directory))] = path.read_bytes().decode("utf-8", "replace")
 
@@ -204,6 +207,7 @@ def over_kafka(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Sa
         run.live()
     finally:
         run.end()
+    assert run.open_to_others == []
     asyncio.run(run.read_rejected())
     return run.said
 
