@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from collector.sinks.spool_file import look_around
 from phasewatch.access import kafka_access
 from phasewatch.backend import group_of, open_backend
-from phasewatch.data_dir import now_ms, worker_lock
+from phasewatch.data_dir import now_ms, spool_dir, worker_lock
 from phasewatch.settings import Settings
 from processors.adapters.kafka.group import group_members
 from processors.domain.rules import HOUR_MS
@@ -79,4 +80,8 @@ async def _who_runs(settings: Settings) -> dict[str, Any]:
         with worker_lock(settings) as free:
             return {"running": not free}
     workers = await group_members(kafka_access(settings), group_of(settings))
-    return {"running": bool(workers), "workers": {one.name: one.partitions for one in workers}}
+    return {
+        "running": bool(workers),
+        "workers": {one.name: one.partitions for one in workers},
+        "blocks_spooled_here": sum(one.rows for one in look_around(spool_dir(settings))),
+    }

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from collector.wire.kafka_access import KafkaAccess, explained
 from collector.wire.log_file import EVENTS, REJECTED
@@ -185,7 +185,7 @@ class TopicAdmin:
             raise self._away(error) from error
         return [
             _compare(topic, found[topic.name]["partitions"], settings[topic.name])
-            if topic.name in there
+            if topic.name in settings
             else Finding(topic, None, state="missing")
             for topic in wanted
         ]
@@ -233,7 +233,10 @@ class TopicAdmin:
     async def _correct(self, finding: Finding) -> None:
         """Set what may be set; Kafka's request replaces all settings of a topic, so the others are sent along."""
         name = finding.topic.name
-        _, own = (await self._settings([name]))[name]
+        known = await self._settings([name])
+        if name not in known:
+            return  # deleted meanwhile: what is compared next says so
+        _, own = known[name]
         own |= {one.what: one.wanted for one in finding.differences if one.mended}
         for answer in await self._client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, own)]):
             for code, message, *_ in answer.resources:
@@ -252,7 +255,10 @@ class TopicAdmin:
         return findings
 
     async def _settings(self, names: Sequence[str]) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-        """Return by topic all its settings, and those that were set on the topic itself."""
+        """Return by topic all its settings, and those that were set on the topic itself.
+
+        A topic that the broker asked does not know is left out: it was created a moment ago through another one.
+        """
         if not names:
             return {}
         answers = await self._client.describe_configs(
@@ -261,8 +267,11 @@ class TopicAdmin:
         found: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
         for answer in answers:
             for code, message, _, name, entries in answer.resources:
+                error = for_code(code)
+                if error is UnknownTopicOrPartitionError:
+                    continue
                 if code:
-                    text = f"the settings of topic {name} cannot be read: {message or for_code(code).__name__}"
+                    text = f"the settings of topic {name} cannot be read: {message or error.__name__}"
                     raise RefusedError(text)
                 own = {entry[0]: entry[1] for entry in entries if entry[3] == _TOPIC_SETTING}
                 found[name] = ({entry[0]: entry[1] for entry in entries}, own)
