@@ -6,7 +6,11 @@ SHELL := /bin/bash
 BIN := .venv/bin
 PYTHON_DIRS := collector processors console phasewatch deploy tests bench
 QUICK_TESTS := $(wildcard tests/unit tests/property tests/contract)
-LOCK := $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header
+LOCK := $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header --generate-hashes
+
+# An environment of its own: what looks for known holes must not change what is looked at.
+AUDIT := .venv/.audit/bin
+PIP_AUDIT := pip-audit==2.10.1
 
 # What the tests need beside Python: words of bootstrap.sh.
 PROGRAMS := chromium kafka redis prometheus javac kcat nginx wrk sdks
@@ -14,7 +18,7 @@ PROGRAMS := chromium kafka redis prometheus javac kcat nginx wrk sdks
 # What the stamps in .venv stand for: a target installs again only when one of these files has changed.
 PINNED := requirements-build.txt pyproject.toml deploy/local/bootstrap.sh
 
-.PHONY: help demo services services-stop test test-long chaos chaos-mutations check bench docs lock
+.PHONY: help demo services services-stop test test-long chaos chaos-mutations check bench docs lock audit
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1 - /'
 
@@ -63,6 +67,11 @@ lock: .venv/.dev ## pin the newest versions that pyproject.toml allows
 	$(LOCK) --upgrade --extra dev pyproject.toml -o requirements-dev.txt
 	$(LOCK) --upgrade -c requirements-dev.txt pyproject.toml -o requirements.txt
 	$(LOCK) --upgrade -c requirements-dev.txt requirements-build.in -o requirements-build.txt
+
+audit: .venv/.dev ## look for known holes in what requirements*.txt pins; asks the advisory database of the package index
+	@$(AUDIT)/python -c 'import pip_audit' 2>/dev/null || \
+		{ $(BIN)/python -m venv $(dir $(AUDIT)) && $(AUDIT)/python -m pip install --quiet '$(PIP_AUDIT)'; }
+	$(AUDIT)/pip-audit --strict --disable-pip --no-deps $(foreach file,$(wildcard requirements*.txt),-r $(file))
 
 .venv/.runtime: requirements.txt $(PINNED)
 	@deploy/local/bootstrap.sh requirements.txt

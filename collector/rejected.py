@@ -34,7 +34,7 @@ def rejected_record(rejection: Rejection, request: RequestFacts, user_agent: byt
             "reason": rejection.reason,
             "detail": _masked_text(rejection.detail, request.masking),
             "index": rejection.index,
-            "id": rejection.id,
+            "id": None if rejection.id is None else _masked_text(rejection.id, request.masking),
             "payload": _payload(rejection.raw, request.masking),
             "payload_bytes": len(rejection.raw),
             "source": request.source,

@@ -12,7 +12,7 @@ __all__ = ["kafka_access", "tls_context"]
 
 
 def kafka_access(settings: Settings) -> KafkaAccess:
-    """Return where Kafka is, with certificates read anew.
+    """Return where Kafka is and how it is reached; reads the files of certificates, some ms of work.
 
     Raises:
         UsageError: if a file of certificates can't be used.

@@ -17,7 +17,7 @@ from phasewatch.settings import Settings
 from processors.adapters.kafka.changes import KafkaChanges
 from processors.adapters.kafka.log import KafkaLog
 from processors.adapters.kafka.publisher import KafkaPublisher
-from processors.adapters.redis.store import RedisStore, RedisTls
+from processors.adapters.redis.store import RedisStore
 from processors.engine.outputs import EVENTS
 from processors.engine.ports import EventLog, LogMismatchError, StateStore, StoreUnavailableError
 from processors.engine.query import ChangeReader, Query
@@ -203,17 +203,9 @@ def open_redis_store(settings: Settings) -> RedisStore:
         password=redis.password.get_secret_value(),
         sentinels=redis.sentinels,
         sentinel_service=redis.sentinel_service,
-        tls=_redis_tls(settings),
+        tls=tls_context("redis", redis) if redis.url.startswith("rediss:") else None,
         prefix=redis.prefix,
     )
-
-
-def _redis_tls(settings: Settings) -> RedisTls | None:
-    redis = settings.redis
-    if not redis.url.startswith("rediss:"):
-        return None
-    tls_context("redis", redis)  # redis-py would tell of a missing file as of a Redis that is away
-    return RedisTls(redis.ca_file, redis.certificate_file, redis.key_file, redis.check_hostname)
 
 
 async def wait_for_fold(

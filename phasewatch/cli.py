@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 found a difference or a fault, 2 wrong use, 3 a service is
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,6 +120,7 @@ def _settings(
         if value is not None:
             overrides.setdefault(section, {})[key] = value
     settings, _ = load(file, overrides)
+    os.umask(os.umask(0o077) | 0o007)  # what is written is about people: spool, states, snapshots
     logs.configure(settings.logging.level)
     return settings
 

@@ -75,7 +75,7 @@ class Processes:
 
     def _start_all(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
-        environment |= _as_environment(self._settings)
+        environment |= as_environment(self._settings)
         admin = self._settings.admin.host
         ports = {name: _free_port(admin, port) for name, port in _ADMIN_PORTS.items()}
         self.addresses.admin = f"http://{admin}:{ports['collector']}"
@@ -157,7 +157,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _as_environment(settings: Settings) -> dict[str, str]:
+def as_environment(settings: Settings) -> dict[str, str]:
     """Return settings as the environment variables that stand for them."""
     found = {}
     for section, values in settings.model_dump().items():

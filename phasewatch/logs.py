@@ -22,6 +22,10 @@ _TALKATIVE: Final = ("aiokafka", "faust", "mode", "processors.adapters.faust.app
 """Libraries that tell each step of theirs as information; the last is what Faust logs of its own app."""
 
 
+_INDISCREET: Final = ("aiokafka",)
+"""Libraries whose debug messages show whole requests and answers: a login with its password, events of people."""
+
+
 def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace the values of secret names, at any depth, before anything is rendered."""
     return {name: _masked(name, value) for name, value in event.items()}
@@ -78,6 +82,8 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _INDISCREET:
+        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
     if level == "info":
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -152,8 +152,8 @@ class Redis(Section):
     password: SecretStr = Field(default=SecretStr(""), description="Password of that user; empty: none.")
     ca_file: Path | None = Field(
         default=None,
-        description="PEM file of authorities that may sign its certificate and the Sentinels', beside those of this "
-        "system.",
+        description="PEM file of the authorities that may sign its certificate and the Sentinels'; unless set those of "
+        "this system.",
     )
     certificate_file: Path | None = Field(
         default=None, description="PEM file of this side's certificate and its chain, where Redis asks for one."

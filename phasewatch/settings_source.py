@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from phasewatch.settings import ENV_PREFIX, SECTION_DELIMITER, Settings
 __all__ = ["DEFAULT_FILE", "Row", "describe", "load", "read_file"]
 
 DEFAULT_FILE: Final = Path("phasewatch.toml")
+
+_LOGIN: Final = re.compile(r"//[^/]*@")
+"""User and password in a URL, where somebody has written them against our advice."""
 
 Given = dict[str, dict[str, Any]]
 """Values by section and key, as one source gives them; a key may hold a table again."""
@@ -130,7 +134,7 @@ def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
         return f"{place}: {meaning}." if place else meaning
     # A write key, a hash, or what may have been meant as one.
     hidden = not {"keys", "users", "api_tokens"}.isdisjoint(parts) and error["input"]
-    shown = MASK if hidden else as_text(masked(parts[-1], error["input"]))
+    shown = MASK if hidden else _LOGIN.sub(f"//{MASK}@", as_text(masked(parts[-1], error["input"])))
     return f"{place} = {shown} ({origin}) is wrong: {meaning}."
 
 

@@ -102,6 +102,7 @@ class _Worker:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings, self._name = settings, name
+        self._kafka = kafka_access(settings)
         self._started = f"{now_ms()}:{secrets.token_hex(8)}"
         """Which process this is, and when it started: the later one keeps the name."""
         self._registry = CollectorRegistry()
@@ -182,7 +183,7 @@ class _Worker:
         self._metrics.partitions.set(log.partitions)
         self._app = app = WorkerApp(
             group_of(self._settings),
-            kafka=kafka_access(self._settings),
+            kafka=self._kafka,
             events_topic=events_topic(self._settings),
             name=self._name,
             make_runner=lambda partition: self._runner(partition, log, store, publisher),
@@ -287,7 +288,7 @@ class _Worker:
                     runner.doubt(why)
 
     async def _check_log(self, log: KafkaLog) -> None:
-        now = await identify_topic(kafka_access(self._settings), events_topic(self._settings))
+        now = await identify_topic(self._kafka, events_topic(self._settings))
         if now.topic_id != log.log_id:
             msg = (
                 f"topic {events_topic(self._settings)} was made anew: it is {now.topic_id} now, and was {log.log_id}. "

@@ -214,6 +214,8 @@ class Secured:
             await store.note("nothing")
         finally:
             await store.close()
+            for _ in range(5):  # asyncio closes the socket of a handshake that has failed in its next rounds
+                await asyncio.sleep(0)
 
     def access(self, **changed: object) -> KafkaAccess:
         """Return the way of the operator, with some of its settings changed."""

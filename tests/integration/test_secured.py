@@ -90,7 +90,15 @@ async def test_who_is_not_let_in_is_told_why(
     assert not any(password in f"{refused.value} {logged_errors}" for password in PASSWORDS.values())
 
 
-@pytest.mark.parametrize("command", ["status", "doctor", "topics", "collector"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "doctor",
+        "collector",
+        pytest.param("status", marks=pytest.mark.long),
+        pytest.param("topics", marks=pytest.mark.long),
+    ],
+)
 def test_a_command_that_is_not_let_in_ends_with_3(secured: Secured, tmp_path: Path, command: str) -> None:
     deployment = Deployment(tmp_path, secured.kafka.ways["secured"], secured.redis.secured_url, partitions=PARTITIONS)
     deployment.environment |= secured.environment("operator") | {"PHASEWATCH_KAFKA__PASSWORD": "wr0ng-Pa55word"}

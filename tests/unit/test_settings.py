@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phasewatch.access import kafka_access
+from phasewatch.demo_processes import as_environment
 from phasewatch.errors import UsageError
 from phasewatch.settings import Settings, is_loopback
 from phasewatch.settings_source import declared, describe, load
@@ -181,3 +183,47 @@ def test_every_setting_is_declared_with_a_reason() -> None:
 def test_settings_made_in_code_do_not_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHASEWATCH_LOG__PARTITIONS", "3")
     assert Settings().log.partitions == 32
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ('[kafka]\nsecurity = "sasl_ssl"', "need kafka.username and kafka.password"),
+        ('[kafka]\nusername = "u"\npassword = "pa55"', "kafka.security is plaintext"),
+        ('[kafka]\nca_file = "ca.pem"', "without TLS"),
+        ('[kafka]\nsecurity = "ssl"\nkey_file = "k.pem"', "kafka.certificate_file and kafka.key_file belong together"),
+        ('[redis]\nca_file = "ca.pem"', "redis.url begins with redis://"),
+        (
+            '[redis]\nurl = "rediss://r/0"\ncertificate_file = "c.pem"',
+            "redis.certificate_file and redis.key_file",
+        ),
+        ('[redis]\nurl = "redis://me:pa55@r/0"', "redis.url = redis://********@r/0"),
+    ],
+)
+def test_half_a_way_to_kafka_or_redis_is_refused(tmp_path: Path, given: str, said: str) -> None:
+    text = refused(tmp_path, given)
+    assert said in text
+    assert "pa55" not in text
+
+
+@pytest.mark.parametrize("field", ["ca_file", "certificate_file"])
+def test_a_file_of_certificates_that_is_none_is_said(tmp_path: Path, field: str) -> None:
+    file = written(tmp_path, "no certificate")
+    given = {"brokers": "k:9093", "security": "ssl", field: file} | ({"key_file": file} if "cert" in field else {})
+    with pytest.raises(UsageError, match=rf"kafka\.{field}.*settings\.toml can't be used"):
+        kafka_access(Settings.model_validate({"kafka": given}))
+
+
+def test_a_password_shows_in_no_representation() -> None:
+    login = {"security": "sasl_plaintext", "username": "me", "password": "pa55"}
+    kafka = kafka_access(Settings.model_validate({"kafka": {"brokers": "k:9092", **login}}))
+    assert kafka.options["sasl_plain_password"] == "pa55"
+    assert "pa55" not in f"{kafka} {kafka!r}"
+
+
+def test_the_demo_hands_its_settings_on_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kafka = {"brokers": "k:9093", "security": "sasl_ssl", "username": "me", "password": "pa55", "ca_file": "own ca.pem"}
+    settings = Settings.model_validate({"kafka": kafka, "spool": {"dir": tmp_path}, "store": {"data_dir": "data/demo"}})
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load()[0] == settings

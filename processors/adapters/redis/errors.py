@@ -34,6 +34,7 @@ _BY_TEXT: Final = {
     "redis.sentinels, and the addresses that they tell of) as its certificate does",
     "CERTIFICATE_VERIFY_FAILED": "its certificate comes from no authority that this side knows: let redis.ca_file name "
     "the one that signed it",
+    "certificate required": "it asks for a certificate of ours: set redis.certificate_file and redis.key_file",
     "Connection reset by peer": "it ends the connection. See whether that port asks for TLS (rediss://) and a "
     "certificate of ours (redis.certificate_file), and whether it runs; workers go on by themselves",
     "Timeout connecting to server": "it can't be reached in time. Check that it runs, redis.url, and whether that port "

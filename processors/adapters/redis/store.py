@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from itertools import chain, count
-from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
 import msgspec
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
@@ -62,26 +61,26 @@ _encoder = msgspec.msgpack.Encoder()
 _output_decoder = msgspec.msgpack.Decoder(_Wire)
 
 
-@dataclass(frozen=True, slots=True)
-class RedisTls:
-    """Whom to trust, and this side's certificate."""
+class _Tls(SSLConnection):
+    """Takes a context that all share: redis-py reads certificates anew for each connection, some 20 ms every time."""
 
-    ca_file: Path | None = None
-    """Authorities beside those of the system."""
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    check_hostname: bool = True
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:  # noqa: ANN401 - redis-py's
+        super().__init__(**options)
+        self.ssl_context.context = tls
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Arguments of redis-py."""
-        files = {
-            "ssl_ca_certs": self.ca_file,
-            "ssl_certfile": self.certificate_file,
-            "ssl_keyfile": self.key_file,
-        }
-        given = {name: str(file) for name, file in files.items() if file is not None}
-        return {"ssl_check_hostname": self.check_hostname, **given}
+
+class _ManagedTls(SentinelManagedSSLConnection):
+    """The same to whatever Redis the Sentinels name."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:  # noqa: ANN401 - redis-py's
+        super().__init__(**options)  # type: ignore[no-untyped-call] # redis-py has no type for it
+        self.ssl_context.context = tls
+
+
+def _secure(pool: ConnectionPool, kind: type[SSLConnection], tls: ssl.SSLContext | None) -> None:
+    if tls is not None:
+        pool.connection_class = kind
+        pool.connection_kwargs["tls"] = tls
 
 
 class RedisStore:
@@ -104,7 +103,7 @@ class RedisStore:
         password: str = "",
         sentinels: Sequence[str] = (),
         sentinel_service: str = "phasewatch",
-        tls: RedisTls | None = None,
+        tls: ssl.SSLContext | None = None,
         prefix: str = "phasewatch",
     ) -> RedisStore:
         """Return a store that connects when it is first used; `close` it at the end.
@@ -115,7 +114,7 @@ class RedisStore:
             password: of that user; empty for none.
             sentinels: addresses of Sentinels, host:port; they are asked where the Redis is.
             sentinel_service: the name under which they know it.
-            tls: of rediss://, for the Sentinels too.
+            tls: whom to trust where `url` is rediss://, and this side's certificate; for the Sentinels too.
             prefix: begin of every key.
         """
         limits: dict[str, Any] = {
@@ -126,20 +125,22 @@ class RedisStore:
             "protocol": 2,
         }
         login: dict[str, Any] = {"username": username or None, "password": password or None}
-        secure: dict[str, Any] = (tls or RedisTls()).options if url.startswith("rediss:") else {}
-        pool = ConnectionPool.from_url(url, **limits, **login, **secure)
+        pool = ConnectionPool.from_url(url, **limits, **login)
         settings = pool.connection_kwargs
         if not sentinels:
+            _secure(pool, _Tls, tls)
             address = f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}, db {settings.get('db', 0)}"
             return cls(Redis.from_pool(pool), prefix, address)
         places = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in sentinels)]
-        if secure:
-            secure["ssl"] = True
+        secure: dict[str, Any] = {"ssl": True} if url.startswith("rediss:") else {}
         asked = Sentinel(  # type: ignore[no-untyped-call] # redis-py has no type for it
             places, sentinel_kwargs=limits | secure
         )
+        for sentinel in asked.sentinels:
+            _secure(sentinel.connection_pool, _Tls, tls)
         database = settings.get("db", 0)
         client = asked.master_for(sentinel_service, db=database, **limits, **login, **secure)
+        _secure(client.connection_pool, _ManagedTls, tls)
         address = f"{sentinel_service} at Sentinels {', '.join(sentinels)}, db {database}"
         return cls(client, prefix, address, asked.sentinels)
 
