@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tests.fuzz.nasty import NASTY
-from tests.fuzz.planted import Planted, plant
+from tests.fuzz.planted import Planted, plant_in_text, plant_in_url
 
 _MAX_SLOTS: Final = 3000
 _MAX_REPEATED: Final = 12
@@ -20,6 +20,12 @@ _URL_NAMES: Final = frozenset({
     "url", "referrer", "href", "$current_url", "$referrer", "refr", "hyperlink", "referralPage", "$url", "targetUrl",
     "$element_target_url", "path",
 })  # fmt: skip
+
+_TEXT_NAMES: Final = frozenset({
+    "title", "text", "$el_text", "textValue", "$title", "$element_content", "label", "elementContent", "page", "bank",
+    "name", "fund_name", "os_name", "plan", "$lib_detail", "button", "keyword",
+})  # fmt: skip
+TEXTS_ARE_MASKED: Final = False
 
 Slot = tuple[Any, Any]
 """A container and the place of a value in it."""
@@ -180,18 +186,17 @@ def _within(mutation: JsonMutation, value: str) -> str | None:
 
 
 def _plant(mutation: JsonMutation) -> None:
-    """Let a URL of the document have something in it that must not pass."""
-    places = [
-        slot
-        for slot in mutation.slots()
-        if slot[1] in _URL_NAMES and isinstance(slot[0][slot[1]], str) and slot[0][slot[1]]
-    ]
-    if places:
-        container, place = mutation.rng.choice(places)
-        if not container[place].startswith("@@"):
-            found = plant(mutation.rng)
-            container[place] = found.url
-            mutation.planted.append(found)
+    """Let a URL of the document, or a text, have something in it that must not pass."""
+    names, make = _URL_NAMES, plant_in_url
+    if TEXTS_ARE_MASKED and mutation.rng.random() < 0.5:
+        names, make = _TEXT_NAMES, plant_in_text
+    places = [(container, place) for container, place in mutation.slots() if place in names and container[place]]
+    texts = [slot for slot in places if isinstance(slot[0][slot[1]], str) and not slot[0][slot[1]].startswith("@@")]
+    if texts:
+        container, place = mutation.rng.choice(texts)
+        found = make(mutation.rng)
+        container[place] = found.text
+        mutation.planted.append(found)
 
 
 def _copy(value: Any) -> Any:

@@ -41,6 +41,11 @@ _JUNK: Final = frozenset({
     "email",
 })  # fmt: skip
 
+_DOUBTFUL: Final = re.compile(
+    r"[^\w]*(inf|infinity|none|not set|visitor|nobody|null|\W*|u?user_?id|device_?id)[^\w]*|[{$%<].*", re.DOTALL
+)
+"""What else may stand for nobody: the list of such words only grows."""
+
 
 class Verdict(Enum):
     """What must become of an event."""
@@ -128,10 +133,12 @@ def _judged(value: Any, text: str, sent: int | None, received_at: int, *, truste
         _check(value, size, sent, received_at, trusted=trusted)
     except NotStrictError:
         return Verdict.REFUSED
+    people = [str(value.get(name)) for name in ("anonymous_id", "user_id") if value.get(name) is not None]
     ids = [value.get(name) for name in ("id", "anonymous_id", "user_id", "session_id")]
     properties = value.get("properties") or {}
     ids += [properties.get(name) for name in ("order_id", "redemption_id")]
     clear = all(one is None or str(one).isprintable() for one in ids) and _BEYOND.search(text) is None
+    clear = clear and not any(_DOUBTFUL.fullmatch(one.casefold()) for one in people)
     return Verdict.TAKEN if clear else Verdict.EITHER
 
 

@@ -9,13 +9,28 @@ _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
 class Planted(NamedTuple):
-    """A value that must not pass, and the URL in which it was sent."""
+    """A value that must not pass, and the text in which it was sent."""
 
     value: str
-    url: str
+    text: str
 
 
-def plant(rng: random.Random) -> Planted:
+def plant_in_text(rng: random.Random) -> Planted:
+    """Return a personal number or address in a sentence."""
+    value = rng.choice((id_number, card, phone, email))(rng)
+    sentences = (
+        "{}",
+        "Call {} now",
+        "\u8054\u7cfb {}",
+        "to: {}, please",
+        "a ({}) b",
+        "x {}\ny",
+        "\u5361\u53f7\uff1a{}\u3002",
+    )
+    return Planted(value, rng.choice(sentences).format(value))
+
+
+def plant_in_url(rng: random.Random) -> Planted:
     """Return a value of any kind, in a place of a URL where such values stand."""
     kind = rng.choice((id_number, card, phone, email, secret))
     value = kind(rng)

@@ -41,7 +41,7 @@ NOBODY: Final = frozenset({
 _AROUND: Final = " \t\u00a0\u2003\u3000\"'`"
 _BREAKS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _AMOUNT: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
-_URL_FIELDS: Final = (("page", "url"), ("page", "path"), ("page", "referrer"), ("element", "href"))
+_MASKED_PARTS: Final = ("page", "element", "properties")
 
 
 class NotStrictError(Exception):
@@ -210,9 +210,7 @@ def _money(properties: Mapping[str, Any]) -> None:
 
 
 def masked_fields(event: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the texts of an event in which nothing secret or personal may stand."""
-    for part, name in _URL_FIELDS:
-        value = (event.get(part) or {}).get(name)
-        if value is not None:
-            yield value
-    yield from _all_texts(event.get("properties", {}))
+    """Yield the texts of an event in which nothing secret or personal may stand: all but ids."""
+    yield event.get("name") or ""
+    for part in _MASKED_PARTS:
+        yield from _all_texts(event.get(part))

@@ -11,7 +11,7 @@ from tests.fuzz.figures import Figures
 from tests.fuzz.mutator import Mutator
 from tests.fuzz.run import run, tell
 
-SHORT_BODIES = 16_000
+SHORT_BODIES = 10_000
 LONG_BODIES = 1_000_000
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 GROWN_BYTES = 4 * 1024 * 1024
