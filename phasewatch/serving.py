@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,12 +14,40 @@ import uvicorn
 from phasewatch.errors import FaultError, UsageError
 
 _POLL_SECONDS: Final = 0.02
+IDLE_SECONDS: Final = 5
+"""How long a connection is kept between requests, unless a port has a setting for it."""
+HANDSHAKE_SECONDS: Final = 10.0
+"""Of TLS: two round trips take less than one even by satellite. Until then a connection counts for nobody."""
 _STOP_SECONDS: Final = 5
 """How long a stopping server waits for answers under way."""
 
 
 class _Server(uvicorn.Server):
     """A server among several in one process, which leaves signals to that process."""
+
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; not left to uvicorn where there is TLS, since it gives a client a minute for the handshake."""
+        if self._tls is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        for one in sockets or ():
+            server = await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=one,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                backlog=self.config.backlog,
+            )
+            self.servers.append(server)
+
+    def _connection(self) -> asyncio.Protocol:
+        made: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -32,17 +61,38 @@ class Servers:
         self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
 
     async def serve(
-        self, app: Callable[..., Any], host: str, port: int, *, http: type[asyncio.Protocol] | None = None
+        self,
+        app: Callable[..., Any],
+        host: str,
+        port: int,
+        *,
+        http: type[asyncio.Protocol] | None = None,
+        tls: ssl.SSLContext | None = None,
+        idle_seconds: int = IDLE_SECONDS,
     ) -> str:
-        """Serve one more application and return its address; `http` is the protocol class where it needs its own.
+        """Serve one more application and return its address.
+
+        Args:
+            app: an ASGI application.
+            host: address to listen on.
+            port: 0 takes any free one.
+            http: the protocol class where it needs its own.
+            tls: answers HTTPS; None: plain HTTP.
+            idle_seconds: how long a connection is kept between requests.
 
         Raises:
             UsageError: if nothing can listen there.
         """
-        return await self.serve_on(app, listen(host, port), http=http)
+        return await self.serve_on(app, listen(host, port), http=http, tls=tls, idle_seconds=idle_seconds)
 
     async def serve_on(
-        self, app: Callable[..., Any], listener: socket.socket, *, http: type[asyncio.Protocol] | None = None
+        self,
+        app: Callable[..., Any],
+        listener: socket.socket,
+        *,
+        http: type[asyncio.Protocol] | None = None,
+        tls: ssl.SSLContext | None = None,
+        idle_seconds: int = IDLE_SECONDS,
     ) -> str:
         """Serve one more application on a socket that listens already; otherwise as `serve`."""
         config = uvicorn.Config(
@@ -55,17 +105,18 @@ class Servers:
             date_header=False,
             server_header=False,
             timeout_graceful_shutdown=_STOP_SECONDS,
+            timeout_keep_alive=idle_seconds,
         )
-        server = _Server(config)
+        server = _Server(config, tls)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         self._servers.append((server, task))
         while not server.started:
             if task.done():
                 await task
-                msg = f"the server at {_address(listener)} has ended before it began"
+                msg = f"the server at {_address(listener, tls)} has ended before it began"
                 raise FaultError(msg)
             await asyncio.sleep(_POLL_SECONDS)
-        return _address(listener)
+        return _address(listener, tls)
 
     async def stop(self) -> None:
         """Take no new requests, finish those under way, and stop."""
@@ -87,6 +138,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise UsageError(msg) from error
 
 
-def _address(listener: socket.socket) -> str:
+def _address(listener: socket.socket, tls: ssl.SSLContext | None) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"http{'s' if tls is not None else ''}://{f'[{host}]' if ':' in host else host}:{port}"
