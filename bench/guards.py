@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from bench.processes import cpu_seconds
 from collector.guards.connections import open_files
 
 ROUNDS: Final = 3
@@ -44,11 +45,15 @@ def measure(
         found: list[Figures] = []
         most = before
         for _ in range(rounds):
+            at = cpu_seconds(pid)
             alone = asyncio.run(honest(port, seconds=seconds, clients=clients))
+            cpu = {"alone_cores": (cpu_seconds(pid) - at) / seconds}
             with attacked(port, connections):
+                at = cpu_seconds(pid)
                 beside = asyncio.run(honest(port, seconds=seconds, clients=clients))
+                cpu["attacked_cores"] = (cpu_seconds(pid) - at) / seconds
                 most = max(most, memory_mb(pid))
-            found.append(_compared(alone, beside))
+            found.append(_compared(alone, beside) | cpu)
         figures = {name: round(median(one[name] for one in found), 2) for name in found[0]}
     return figures | {"memory_before_mb": round(before, 1), "memory_most_mb": round(most, 1)}
 
@@ -118,13 +123,14 @@ async def honest(port: int, *, seconds: float, clients: int) -> list[float | Non
     """Post at a fixed rate; return each wait in seconds, None where the answer was not 200 or none came."""
     waits: list[float | None] = []
     began = time.monotonic() + 0.1
-    await asyncio.gather(*(_client(port, number, clients, began, began + seconds, waits) for number in range(clients)))
+    interval = clients / POSTS_A_SECOND
+    await asyncio.gather(
+        *(_client(port, began + number / POSTS_A_SECOND, began + seconds, interval, waits) for number in range(clients))
+    )
     return waits
 
 
-async def _client(port: int, number: int, clients: int, began: float, ends: float, waits: list[float | None]) -> None:
-    interval = clients / POSTS_A_SECOND
-    due = began + number / POSTS_A_SECOND
+async def _client(port: int, due: float, ends: float, interval: float, waits: list[float | None]) -> None:
     connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
     while due < ends:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -132,7 +138,7 @@ async def _client(port: int, number: int, clients: int, began: float, ends: floa
             async with asyncio.timeout(10):
                 if connection is None:
                     connection = await asyncio.open_connection("127.0.0.1", port)
-                status = await _post(*connection, f"{number}-{due}")
+                status = await _post(*connection, f"{due}")
         except (OSError, asyncio.IncompleteReadError):  # a timeout is an OSError
             status = 0
         waits.append(time.monotonic() - due if status == 200 else None)
