@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
+from collector.guards.connections import RESERVED_FILES
 from collector.sinks.spool_file import Found
 from collector.wire.record import Record
 from phasewatch.settings import Settings, Spool, is_loopback
@@ -93,6 +94,19 @@ def check_settings(settings: Settings) -> list[Check]:
         for name in open_to_all
     ]
     return found or [Check("settings", "ok", "nothing in them endangers anything")]
+
+
+def check_open_files(settings: Settings, limit: int) -> list[Check]:
+    """Compare the connections that are allowed with the files that a process here may have open."""
+    most = settings.collector.connections.most
+    if limit >= most + RESERVED_FILES:
+        return []
+    fit = max(RESERVED_FILES, limit - RESERVED_FILES)
+    text = (
+        f"a process here may have {limit} files open, so a collector holds {fit} connections and not {most} "
+        "(collector.connections.most): raise the hard limit (`ulimit -Hn`, systemd's LimitNOFILE), or lower it"
+    )
+    return [Check("open files", "ok", text)]
 
 
 def check_brokers(settings: Settings, brokers: int) -> list[Check]:

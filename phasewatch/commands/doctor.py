@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from rich.console import Console
 
+from collector.guards.connections import open_files
 from collector.sinks.spool_file import look_around
 from collector.wire.record import Record
 from phasewatch.backend import group_of, open_kafka_log, open_redis_store
@@ -54,7 +55,7 @@ def run_doctor(settings: Settings, *, as_json: bool) -> int:
 
 
 async def _production(settings: Settings) -> list[Check]:
-    found = checks.check_settings(settings) + _look_at_spool(settings)
+    found = checks.check_settings(settings) + checks.check_open_files(settings, open_files()) + _look_at_spool(settings)
     async with AsyncExitStack() as stack:
         seen, there = await _look_at_kafka(settings)
         found += seen
@@ -116,7 +117,7 @@ async def _look_at_redis(store: RedisStore, retention_days: int) -> tuple[list[C
 
 
 async def _embedded(settings: Settings) -> list[Check]:
-    found = checks.check_settings(settings) + _look_at_disk(settings)
+    found = checks.check_settings(settings) + checks.check_open_files(settings, open_files()) + _look_at_disk(settings)
     with ExitStack() as stack:
         try:
             require_data(settings)
