@@ -34,6 +34,7 @@ PARTS: Final[dict[str, Part]] = {
     "system": Part("bench.system", "everything together: its maximum, and the way to a subscriber at half of it"),
     "takeover": Part("bench.takeover", "seconds until another worker folds what one that died or stopped had"),
     "snapshot": Part("bench.snapshot", "snapshot and restore of 100,000 people while commits go on"),
+    "guards": Part("bench.guards", "honest clients beside 5,000 slow connections and a flood, as a ratio to without"),
     "embedded": Part("bench.embedded", "the embedded deployment on SQLite files"),
 }
 """Every benchmark by its name on the command line."""

@@ -14,7 +14,7 @@ from collector.debug import DebugLog, SeenRequest
 from collector.decode.decoded import RequestFacts
 from collector.decode.dialect import Post
 from collector.dialects.path import EventPath
-from collector.errors import RequestError
+from collector.errors import RequestError, TooLargeBodyError
 from collector.guards.rates import Rates
 from collector.guards.suppression import Suppressed
 from collector.head import Head
@@ -97,6 +97,7 @@ class EventsRoute:
     ) -> Awaitable[Answer]:
         head = upload.head
         post = Post(head.path, head.query, head.headers, self._unpacked(upload))
+        self._rates.count_bytes(head.address, len(post.body))
         dialect = upload.events_path.dialect(post)
         if seen is not None:
             seen.dialect = dialect.name
@@ -135,7 +136,12 @@ class EventsRoute:
     def _unpacked(self, upload: Upload) -> bytes:
         body = upload.body.take()
         self._metrics.body_bytes.observe(len(body))
-        return unpack(body, upload.head.headers.get(b"content-encoding", b""), self._limits.decompressed_bytes)
+        most = self._limits.decompressed_bytes
+        try:
+            return unpack(body, upload.head.headers.get(b"content-encoding", b""), most)
+        except TooLargeBodyError:
+            self._rates.count_bytes(upload.head.address, most)
+            raise
 
     def remember(self, durable: Iterable[tuple[str, str]]) -> None:
         """Take over the (person key, id) pairs that an earlier process has made durable."""

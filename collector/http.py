@@ -77,7 +77,7 @@ class CollectorApp:
     ) -> None:
         self._settings = settings
         self._debug = debug
-        self._metrics = metrics
+        self.metrics = metrics
         self._keys = Keys(settings.keys)
         self.proxies: Final = Proxies(settings.proxies, settings.client_address_header)
         self._rates = Rates(settings.per_address, processes, metrics.addresses)
@@ -89,7 +89,7 @@ class CollectorApp:
         )
         self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.events = EventsRoute(settings, sink, clock, metrics, self._keys, rates=self._rates, debug=debug)
-        self.files = live_files(settings, metrics.file_broken, self._take_keys, self._take_suppressed)
+        self.files: Final = live_files(settings, metrics.file_broken, self._take_keys, self._take_suppressed)
         self._script = Script(settings)
         native = EventPath("events", settings.events_path, ("POST",), always(NATIVE), results, key_required=True)
         self.events_at: Final = Paths((native, *EVENT_PATHS)).at
@@ -171,7 +171,7 @@ class CollectorApp:
         status = int(answer.status)
         counted = self._counted.get((route, status))
         if counted is None:  # kept, because to find them costs more than to add
-            requests, seconds = self._metrics.requests, self._metrics.request_seconds
+            requests, seconds = self.metrics.requests, self.metrics.request_seconds
             counted = self._counted[route, status] = requests.labels(route, str(status)), seconds.labels(route)
         counted[0].inc()
         counted[1].observe(perf_counter() - started)
@@ -182,9 +182,9 @@ class CollectorApp:
         `route` is its name in the metrics; `instead` are statuses that its SDKs survive, as an EventPath has them.
         """
         if status_of(error) is None:
-            self._metrics.faults.inc()
+            self.metrics.faults.inc()
             _log.error("request_failed", route=route, exc_info=error)
-        self._metrics.refused.labels(route, code_of(error)).inc()
+        self.metrics.refused.labels(route, code_of(error)).inc()
         return refusal(error, instead)
 
     def _route(self, path: str) -> Route | None:

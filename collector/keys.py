@@ -85,15 +85,30 @@ class Keys:
         return self._any_origin or origin in self._origins
 
 
+BROWSER_ONLY: Final = (b"sec-fetch-site", b"sec-fetch-dest", b"referer")
+"""What browsers add where they send no Origin, as with a pixel, and programs do not. Sec-Fetch-Mode is none of these:
+Node's own fetch sends it, and with it the Node SDKs (recorded)."""
+
+
+def _page_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return the origin of the page that a request without Origin came from, None where nothing tells."""
+    scheme, _, rest = headers.get(b"referer", b"").partition(b"://")
+    host = rest.partition(b"/")[0]
+    return f"{scheme.decode('latin-1')}://{host.decode('latin-1')}" if host else None
+
+
 def check_caller(key: WriteKey, headers: Mapping[bytes, bytes], origin: str | None) -> None:
     """Refuse a caller that the key is not meant for.
 
     Raises:
         NotAllowedError: a trusted key from a browser, an origin not in the key's list, a demo key through a proxy.
     """
-    if origin is not None and key.trusted:
-        msg = f"key {key.name} is trusted and came from a browser (Origin: {origin}); use a public key in pages"
+    if key.trusted and (origin is not None or any(name in headers for name in BROWSER_ONLY)):
+        sign = f"Origin: {origin}" if origin is not None else "Referer or Sec-Fetch headers"
+        msg = f"key {key.name} is trusted and came from a browser ({sign}); use a public key in pages"
         raise NotAllowedError(msg)
+    if key.origins and origin is None:
+        origin = _page_of(headers)
     if origin is not None and key.origins and origin not in key.origins:
         msg = f"origin {origin} is not among the origins of key {key.name}"
         raise NotAllowedError(msg)

@@ -74,7 +74,7 @@ FILE_BROKEN: Final = Metric(
     "gauge",
     "flag",
     ("file",),
-    "1 while `keys`, `suppressed` or `certificate` cannot be read and what it said before holds; /readyz says why",
+    "1 while `keys`, `suppressed`, `certificate` or its key cannot be used and what it said before holds; see /readyz",
 )
 READING: Final = Metric(PREFIX + "reading_bytes", "gauge", "bytes", (), "bodies being read right now")
 REQUEST_SECONDS: Final = Metric(

@@ -181,6 +181,8 @@ class _IngestProtocol(HttpToolsProtocol):
         self._direct = not self.root_path and self.limit_concurrency is None
         self._head_bytes = 0
         self._unread_bytes = 0  # came since the parser last told of something whole, so are kept by the parser
+        self._chunk_bytes = 0  # what came last, ...
+        self._first_bytes = 0  # ... and what came when the head began, of which it has a part
         self._held_bytes = 0  # of a head, counted among all that is being read
         self._waiting = 0  # pipelined requests, counted among those of all connections
         self._begun = False  # a request is arriving, ...
@@ -204,6 +206,7 @@ class _IngestProtocol(HttpToolsProtocol):
         if self._ending:
             return
         self._unset_keepalive_if_required()
+        self._chunk_bytes = len(data)
         self._unread_bytes += len(data)
         try:
             self._feed(data)
@@ -263,6 +266,7 @@ class _IngestProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._head_bytes = self._unread_bytes = 0
+        self._first_bytes = self._chunk_bytes
         self._begun = self._in_head = True
 
     def on_url(self, url: bytes) -> None:
@@ -362,7 +366,7 @@ class _IngestProtocol(HttpToolsProtocol):
     def _hold_head(self) -> None:
         """Count what is kept of a head that is arriving; where all is too much, those go that are quiet longest."""
         arriving = self._begun and not self._ending and self._in_head
-        held = max(self._head_bytes, self._unread_bytes) if arriving else 0
+        held = self._first_bytes + self._unread_bytes if arriving else 0  # rather too much than too little
         if held != self._held_bytes:
             bodies, more = self.collector.events.bodies, held - self._held_bytes
             self._held_bytes = held

@@ -212,6 +212,12 @@ class CollectorSettings(BaseModel):
     limits: Limits = Field(default=Limits(), description="what one request and one event may weigh")
     per_address: AddressLimits = Field(default=AddressLimits(), description="what one address may send")
     connections: ConnectionLimits = Field(default=ConnectionLimits(), description="how many connections, how long")
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file with the certificate and its chain, to answer HTTPS without a proxy; renewed without a "
+        "restart. None: plain HTTP, for this machine or behind a proxy",
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file with the certificate's private key")
     linger_ms: float = Field(
         default=5, ge=0, le=1000, description="events arriving within it share one fsync; it delays each answer by that"
     )
@@ -254,6 +260,9 @@ class CollectorSettings(BaseModel):
     @model_validator(mode="after")
     def _no_two_alike(self) -> Self:
         check_keys(self.keys)
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            msg = "tls_certificate and tls_key belong together: set both, or none"
+            raise ValueError(msg)
         reserved = ("/healthz", self.autocapture_path)
         if self.events_path in reserved or self.autocapture_path == "/healthz":
             msg = "events_path, autocapture_path and /healthz must differ"

@@ -37,6 +37,7 @@ from phasewatch.errors import FaultError, ServiceAwayError, UsageError
 from phasewatch.places import require_places
 from phasewatch.serving import Servers, listen
 from phasewatch.settings import Settings
+from phasewatch.tls import served_certificate
 
 __all__ = ["run_collector"]
 
@@ -77,8 +78,10 @@ def run_collector(settings: Settings, *, workers: int) -> int:
 
 
 def _check_files(settings: Settings) -> None:
+    shown = FILE_BROKEN.gauge(CollectorRegistry())
+    served_certificate(settings, shown, [])
     try:
-        live_files(settings.collector, FILE_BROKEN.gauge(CollectorRegistry()), lambda _: None, lambda _: None)
+        live_files(settings.collector, shown, lambda _: None, lambda _: None)
     except BrokenFileError as error:
         raise UsageError(str(error)) from error
 
@@ -207,7 +210,7 @@ class _Supervisor:
             app = AdminApp(self._registry, parts, sink_parts=parts, notes=notes)
             admin = await servers.serve(app, settings.admin.host, port)
             kept = [asyncio.create_task(self._keep(worker)) for worker in workers]
-            told = asyncio.create_task(_tell_when_up(workers, listener, admin))
+            told = asyncio.create_task(_tell_when_up(workers, listener, admin, tls=settings.collector.tls_certificate))
             await self._stop.wait()
             told.cancel()
             listener.close()  # what would still be accepted there would find nobody
@@ -289,11 +292,12 @@ def _write_note(directory: Path, log: dict[str, object]) -> None:
         raise UsageError(msg) from error
 
 
-async def _tell_when_up(workers: Sequence[_Worker], listener: socket.socket, admin: str) -> None:
+async def _tell_when_up(workers: Sequence[_Worker], listener: socket.socket, admin: str, *, tls: Path | None) -> None:
     host, port = listener.getsockname()[:2]
     for worker in workers:
         await worker.serving.wait()
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "http" if tls is None else "https"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     _logger.info("collector_up", collector=address, admin=admin, workers=len(workers))
 
 

@@ -30,6 +30,7 @@ from phasewatch.access import kafka_access
 from phasewatch.data_dir import now_ms, spool_dir
 from phasewatch.serving import Servers
 from phasewatch.settings import Settings
+from phasewatch.tls import served_certificate
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 """Of the settings: thousands of write keys."""
@@ -53,7 +54,9 @@ async def run(listener: socket.socket, channel: socket.socket) -> None:
     sink.task.add_done_callback(lambda _: stop.set())  # only by a fault: a process that does not drain is started again
     app = make_app(settings.collector, sink, now_ms, registry=registry, processes=given["processes"])
     servers = Servers()
-    await servers.serve_on(app, listener, http=ingest_protocol(app))
+    tls = served_certificate(settings, app.metrics.file_broken, app.files)
+    idle = settings.collector.connections.idle_seconds
+    await servers.serve_on(app, listener, http=ingest_protocol(app), tls=tls, idle_seconds=idle)
     writer.write(SERVING)
     answering = asyncio.create_task(_answer(reader, writer, (sink, app), stop))
     await stop.wait()

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from phasewatch.errors import UsageError
-from phasewatch.serving import Servers, tls_context
+from phasewatch.serving import Servers, server_tls
 from phasewatch.settings import Console, is_loopback
 
 __all__ = ["door_fault", "require_door", "serve_console"]
@@ -53,7 +53,7 @@ async def serve_console(servers: Servers, app: Callable[..., Any], console: Cons
     """
     tls = None
     if console.tls_certificate is not None and console.tls_key is not None:
-        tls = tls_context(console.tls_certificate, console.tls_key)
+        tls = server_tls(console.tls_certificate, console.tls_key)
     if console.allow_plain_http and not console.is_encrypted and not is_loopback(console.host):
         _logger.warning("console_without_tls", host=console.host, meaning="whoever listens on the way reads passwords")
     return await servers.serve(app, console.host, console.port, tls=tls)

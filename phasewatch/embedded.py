@@ -35,6 +35,7 @@ from phasewatch.errors import FaultError, UsageError
 from phasewatch.places import require_places
 from phasewatch.serving import Servers
 from phasewatch.settings import Settings, is_loopback
+from phasewatch.tls import served_certificate
 from processors.adapters.sqlite.log import SqliteLog
 from processors.domain.definitions import DefinitionsError
 from processors.domain.document import parse
@@ -109,7 +110,12 @@ class Embedded:
         admin = make_admin_app(sink, self._registry, {"worker": self._worker_not_ready}, debug_routes, notes)
         self.addresses.console = await serve_console(self._servers, console, settings.console)
         self.addresses.collector = await self._servers.serve(
-            collector, settings.collector.host, settings.collector.port, http=ingest_protocol(collector)
+            collector,
+            settings.collector.host,
+            settings.collector.port,
+            http=ingest_protocol(collector),
+            tls=served_certificate(settings, collector.metrics.file_broken, collector.files),
+            idle_seconds=settings.collector.connections.idle_seconds,
         )
         # Last, as whoever finds /readyz true may send events at once.
         port = _ADMIN_PORT if settings.admin.port is None else settings.admin.port

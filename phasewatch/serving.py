@@ -15,12 +15,40 @@ import uvicorn
 from phasewatch.errors import FaultError, UsageError
 
 _POLL_SECONDS: Final = 0.02
+IDLE_SECONDS: Final = 5
+"""How long a connection is kept between requests, unless a port has a setting for it."""
+HANDSHAKE_SECONDS: Final = 10.0
+"""Of TLS: two round trips take less than one even by satellite. Until then a connection counts for nobody."""
 _STOP_SECONDS: Final = 5
 """How long a stopping server waits for answers under way."""
 
 
 class _Server(uvicorn.Server):
     """A server among several in one process, which leaves signals to that process."""
+
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; not left to uvicorn where there is TLS, since it gives a client a minute for the handshake."""
+        if self._tls is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        for one in sockets or ():
+            server = await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=one,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                backlog=self.config.backlog,
+            )
+            self.servers.append(server)
+
+    def _connection(self) -> asyncio.Protocol:
+        made: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -41,13 +69,22 @@ class Servers:
         *,
         http: type[asyncio.Protocol] | None = None,
         tls: ssl.SSLContext | None = None,
+        idle_seconds: int = IDLE_SECONDS,
     ) -> str:
-        """Serve one more application and return its address; `http` is the protocol class where it needs its own.
+        """Serve one more application and return its address.
+
+        Args:
+            app: an ASGI application.
+            host: address to listen on.
+            port: 0 takes any free one.
+            http: the protocol class where it needs its own.
+            tls: answers HTTPS; None: plain HTTP.
+            idle_seconds: how long a connection is kept between requests.
 
         Raises:
             UsageError: if nothing can listen there.
         """
-        return await self.serve_on(app, listen(host, port), http=http, tls=tls)
+        return await self.serve_on(app, listen(host, port), http=http, tls=tls, idle_seconds=idle_seconds)
 
     async def serve_on(
         self,
@@ -56,6 +93,7 @@ class Servers:
         *,
         http: type[asyncio.Protocol] | None = None,
         tls: ssl.SSLContext | None = None,
+        idle_seconds: int = IDLE_SECONDS,
     ) -> str:
         """Serve one more application on a socket that listens already; otherwise as `serve`."""
         config = uvicorn.Config(
@@ -68,9 +106,9 @@ class Servers:
             date_header=False,
             server_header=False,
             timeout_graceful_shutdown=_STOP_SECONDS,
-            ssl_context_factory=None if tls is None else lambda *_: tls,
+            timeout_keep_alive=idle_seconds,
         )
-        server = _Server(config)
+        server = _Server(config, tls)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         self._servers.append((server, task))
         while not server.started:
@@ -101,7 +139,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise UsageError(msg) from error
 
 
-def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     """Return what a server needs to speak TLS 1.2 and above.
 
     Args:

@@ -97,7 +97,7 @@ class WatchedFile:
         """Take the file over if it has changed; tell once what is wrong with it."""
         found = self._signature()
         written = found[0] / 1e9 if found is not None else 0.0
-        if found == self._seen and abs(time.time() - written) > _SETTLED_SECONDS:
+        if found == self._seen and self.problem is None and abs(time.time() - written) > _SETTLED_SECONDS:
             return
         self._seen = found
         try:

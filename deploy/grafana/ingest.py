@@ -201,6 +201,13 @@ def ingest_spool() -> Sequence[Panel]:
             "sum(increase(phasewatch_collector_spool_set_aside_total[1h]))",
             alert="SpoolDamaged",
         ),
+        number(
+            "Broken files",
+            units.Short,
+            "Keys, the suppression list or the certificate cannot be read; what they said before holds.",
+            "sum(phasewatch_collector_file_broken)",
+            alert="CollectorFileBroken",
+        ),
     )
 
 

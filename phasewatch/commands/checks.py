@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
+from collector.guards.connections import RESERVED_FILES
 from collector.sinks.spool_file import Found
 from collector.wire.record import Record
 from phasewatch.console_door import door_fault
@@ -150,6 +151,19 @@ def _holds_secret(given: object) -> bool:
     if isinstance(given, Mapping):
         return any((name in SECRET_NAMES and bool(one)) or _holds_secret(one) for name, one in given.items())
     return isinstance(given, list) and any(_holds_secret(one) for one in given)
+
+
+def check_open_files(settings: Settings, limit: int) -> list[Check]:
+    """Compare the connections that are allowed with the files that a process here may have open."""
+    most = settings.collector.connections.most
+    if limit >= most + RESERVED_FILES:
+        return []
+    fit = max(RESERVED_FILES, limit - RESERVED_FILES)
+    text = (
+        f"a process here may have {limit} files open, so a collector holds {fit} connections and not {most} "
+        "(collector.connections.most): raise the hard limit (`ulimit -Hn`, systemd's LimitNOFILE), or lower it"
+    )
+    return [Check("open files", "ok", text)]
 
 
 def check_brokers(settings: Settings, brokers: int) -> list[Check]:

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from rich.console import Console
 
+from collector.guards.connections import open_files
 from collector.sinks.spool_file import look_around
 from collector.wire.record import Record
 from phasewatch.access import kafka_access
@@ -64,7 +65,7 @@ def run_doctor(settings: Settings, file: Path | None = None, *, as_json: bool) -
 
 
 async def _production(settings: Settings) -> list[Check]:
-    found = checks.check_settings(settings) + _look_at_spool(settings)
+    found = checks.check_settings(settings) + checks.check_open_files(settings, open_files()) + _look_at_spool(settings)
     async with AsyncExitStack() as stack:
         seen, there = await _look_at_kafka(settings)
         found += seen
@@ -126,7 +127,7 @@ async def _look_at_redis(store: RedisStore, retention_days: int) -> tuple[list[C
 
 
 async def _embedded(settings: Settings) -> list[Check]:
-    found = checks.check_settings(settings) + _look_at_disk(settings)
+    found = checks.check_settings(settings) + checks.check_open_files(settings, open_files()) + _look_at_disk(settings)
     with ExitStack() as stack:
         try:
             require_data(settings)

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,13 @@ class Served:
 
 
 @asynccontextmanager
-async def serve_collector(folder: Path, *, direct: bool, limits: Limits | None = None) -> AsyncIterator[Served]:
-    """Serve one; `direct` is without ASGI. Checks at the end that nothing counted as a fault, and nothing is held."""
+async def serve_collector(
+    folder: Path, *, direct: bool, limits: Limits | None = None, more: Mapping[str, Any] | None = None
+) -> AsyncIterator[Served]:
+    """Serve one; `direct` is without ASGI, `more` are settings.
+
+    Checks at the end that nothing counted as a fault, and nothing is held.
+    """
 
     def clock() -> int:
         return time.time_ns() // 1_000_000
@@ -58,7 +63,8 @@ async def serve_collector(folder: Path, *, direct: bool, limits: Limits | None =
     sink = SqliteSink.open(path, partitions=8, log_id="test", clock=clock)
     registry = CollectorRegistry()
     keys = (WriteKey(name="web", key=SecretStr("pk")), WriteKey(name="ledger", key=SecretStr("sk"), trusted=True))
-    app = make_app(CollectorSettings(keys=keys, limits=limits or Limits()), sink, clock, registry=registry)
+    settings = CollectorSettings(keys=keys, limits=limits or Limits(), **(more or {}))
+    app = make_app(settings, sink, clock, registry=registry)
     public, admin = _listen(), _listen()
     ports = public.getsockname()[1], admin.getsockname()[1]
     http = ingest_protocol(app) if direct else "auto"

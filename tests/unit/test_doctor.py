@@ -131,6 +131,12 @@ def test_a_settings_file_that_everybody_may_read_is_said(mode: int, given: dict[
     assert "pk-1" not in str(found)
 
 
+def test_more_connections_than_open_files_are_said() -> None:
+    assert checks.check_open_files(settings(), 20_000) == []
+    (found,) = checks.check_open_files(settings(), 4096)
+    assert (found.result, "3840 connections and not 10000" in found.text) == ("ok", True)
+
+
 def test_what_topics_lack_is_said_with_its_meaning() -> None:
     wanted = topics(prefix="p.", partitions=4, retention_days=1, replication_factor=1, min_insync_replicas=1)
     short = Difference("retention.ms", "1", "2", "shorter, history is gone", mended=True)

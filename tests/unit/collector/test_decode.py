@@ -52,13 +52,25 @@ def only_time(ts: object, sent_at: object = None) -> int:
         "\u3000",
         "(null)",
         "-",
+        "00:00:00:00:00:00",
+        "0.0",
+        "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
+        "02:00:00:00:00:00",
+        "(not set)",
+        "{{ user.id }}",
+        "${userId}",
+        "[]",
+        "未登录",
+        "-1",
     ],
 )
 def test_ids_that_stand_for_nobody(text: str) -> None:
     assert is_junk(text)
 
 
-@pytest.mark.parametrize("text", ["1", "42", "007", "nullable", "guest-17", "Noneman", "test", "张三"])
+@pytest.mark.parametrize(
+    "text", ["1", "42", "007", "nullable", "guest-17", "Noneman", "test", "张三", "{1}", "$device:17", "0.1", "<x@y>"]
+)
 def test_ids_of_somebody(text: str) -> None:
     assert not is_junk(text)
 
