@@ -28,6 +28,9 @@ class Part:
 PARTS: Final[dict[str, Part]] = {
     "collector": Part("bench.collector", "the production collector on Kafka under full load, beside its yardsticks"),
     "dialects": Part("bench.dialects", "CPU of an event in each SDK's recorded requests, beside the native route"),
+    "autocapture": Part(
+        "bench.autocapture", "autocapture.js in Chromium: its bytes, main-thread ms of a load and a click"
+    ),
     "fold": Part("bench.fold", "decode and fold of one event, persons in memory"),
     "worker": Part("bench.worker", "the worker over Kafka and Redis, from backlog to folded"),
     "redis_memory": Part("bench.redis_memory", "Redis's memory for 100,000 people with 40 events each"),

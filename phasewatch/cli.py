@@ -532,6 +532,22 @@ def settings_(*, as_json: AsJson = False, settings_file: SettingsFile = None) ->
     raise typer.Exit(run_settings(settings, origins, as_json=as_json))
 
 
+@app.command()
+def snippet(
+    address: Annotated[str, typer.Argument(metavar="URL", help="The collector's, as visitors' browsers reach it.")],
+    *,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="NAME", help="Name of a public write key; else the first one.")
+    ] = None,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Print the tag that puts this version of autocapture.js on a page, with its `integrity`."""
+    settings = _settings(settings_file)
+    from phasewatch.commands.snippet import run_snippet  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run_snippet(settings, address, key))
+
+
 DefinitionsFile = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="The definitions document, TOML.")
 ]

@@ -258,8 +258,8 @@
     return local.set(queueKey, lines.join('\n') || null);
   };
   const read = (lines) =>
-    (lines || '').split('\n').filter((line) => line).map((line) => {
-      const [, id, anonymous, number, handed, json] = /^(\S+) (\S+) (\S+) (\S+) (.*)$/.exec(line);
+    (lines || '').split('\n').map((line) => /^(\S+) (\S+) (\S+) (\S+) ([^]*)$/.exec(line)).filter((found) => found).map((found) => {
+      const [, id, anonymous, number, handed, json] = found;
       return { id, anonymous, number: +number, handed: +handed, json };
     });
   const bound = () => {
@@ -586,10 +586,12 @@
   const rageOf = (event) => {
     // A script's or the keyboard's click happens nowhere.
     if (!event.detail) return undefined;
-    const { screenX, screenY } = event;
+    const { screenX, screenY, timeStamp } = event;
     const time = clock();
-    clicks = clicks.filter((one) => time - one.time < RAGE_MS && abs(one.screenX - screenX) < RAGE_PX && abs(one.screenY - screenY) < RAGE_PX);
-    clicks = clicks.slice(-NODE_VISITS).concat({ time, screenX, screenY });
+    // A label's click is one of its field as well, of the same moment.
+    clicks = clicks.filter((one) => one.timeStamp !== timeStamp && time - one.time < RAGE_MS &&
+      abs(one.screenX - screenX) < RAGE_PX && abs(one.screenY - screenY) < RAGE_PX);
+    clicks = clicks.slice(-NODE_VISITS).concat({ time, screenX, screenY, timeStamp });
     return clicks.length < RAGE_CLICKS ? undefined : clicks.length;
   };
   const linkOf = (path) => {

@@ -181,8 +181,8 @@ def chromium(chromiums: Chromium) -> Browser:
 
 
 @pytest.fixture
-def context(chromium: Browser) -> Iterator[BrowserContext]:
-    """One person's browser: its own storage."""
+def context(chromium: Browser, recorder: Recorder) -> Iterator[BrowserContext]:  # noqa: ARG001 - see below
+    """One person's browser: its own storage; closed before the recorder, so that no request of it hangs in the air."""
     with person(chromium) as context:
         yield context
 

@@ -225,6 +225,19 @@ def test_nothing_is_lost_or_doubled_while_the_collector_is_away(
     assert len(numbers) == len(set(numbers))
 
 
+def test_any_text_outlives_its_page(page: Page, recorder: Any, until: Until) -> None:
+    """Line separators are no end of a line of the queue; what is none of its lines is passed over."""
+    page.goto(recorder.url + "/plain")
+    until(page, lambda: recorder.of("page"))
+    recorder.status = 503
+    page.evaluate("phasewatch.track('odd', { text: 'a\\u2028b\\u2029c\\r\\n\\ud800' })")
+    page.evaluate("localStorage['phasewatch.q.other'] = 'no line of a queue'")
+    page.reload()
+    recorder.status = 200
+    until(page, lambda: recorder.of("custom"))
+    assert recorder.of("custom")[0]["properties"]["text"].startswith("a\u2028b\u2029c\r\n")
+
+
 def test_numbers_are_delivered_in_order(page: Page, recorder: Any, until: Until) -> None:
     """The receiver remembers few gaps below the highest number, so a lower one must never come late."""
     page.goto(recorder.url + "/plain")

@@ -12,6 +12,7 @@ import structlog
 import typer
 from typer.testing import CliRunner
 
+from collector.sdk import program
 from console.passwords import hash_token, is_password
 from phasewatch import logs
 from phasewatch.cli import Frame, app
@@ -35,6 +36,7 @@ COMMANDS = {
     "balance": ["--days", "--json", "--data-dir", "--settings"],
     "replay": ["--verify", "--from", "--partitions", "--max-cpu", "--json", "--data-dir", "--settings"],
     "settings": ["--json", "--settings"],
+    "snippet": ["--key", "--settings"],
     "definitions check": ["--json"],
     "definitions publish": ["--data-dir", "--settings"],
 }
@@ -52,6 +54,23 @@ def test_each_command_of_the_contract_has_its_options(run: CliRunner, command: s
     result = run.invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
     assert [option for option in COMMANDS[command] if option not in result.output] == []
+
+
+def test_the_snippet_is_a_tag_that_browsers_check(run: CliRunner) -> None:
+    Path("phasewatch.toml").write_text(
+        '[[collector.keys]]\nname = "server"\nkey = "deep"\ntrusted = true\n'
+        '[[collector.keys]]\nname = "web"\nkey = "pk"\n',
+        encoding="utf-8",
+    )
+    result = run.invoke(app, ["snippet", "https://collect.shop.example/"])
+    assert result.stdout == (
+        f'<script src="https://collect.shop.example{program().path}" integrity="{program().integrity}" '
+        'crossorigin="anonymous" data-key="pk"></script>\n'
+    )
+    refused = run.invoke(app, ["snippet", "https://collect.shop.example", "--key", "server"])
+    assert refused.exit_code == 2
+    assert "public ones: web" in refused.stderr
+    assert "deep" not in refused.output
 
 
 def test_settings_as_json_is_what_programs_read(run: CliRunner) -> None:
