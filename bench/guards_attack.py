@@ -51,13 +51,14 @@ def floods() -> dict[str, tuple[float, bytes]]:
     }
 
 
-async def _slow(port: int, address: str) -> None:
+async def _slow(port: int, address: str, opened: asyncio.Semaphore) -> None:
     """Hold one connection with a head that never ends, a byte at a time; open another one when it is closed."""
     while True:
         with suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
             try:
                 writer.write(_HEAD + b"x-slow: ")
+                opened.release()
                 while not reader.at_eof():
                     with suppress(TimeoutError):
                         await asyncio.wait_for(reader.read(1), SLOW_SECONDS * (0.5 + _RANDOM.random()))
@@ -97,10 +98,13 @@ async def attack(port: int, connections: int, begun: Callable[[], None], until: 
         asyncio.create_task(_flood(port, f"127.0.0.{100 + at}", per_second, request))
         for at, (per_second, request) in enumerate(floods().values())
     ]
+    opened = asyncio.Semaphore(0)
     for number in range(connections):
-        tasks.append(asyncio.create_task(_slow(port, f"127.0.0.{2 + number % SLOW_ADDRESSES}")))
+        tasks.append(asyncio.create_task(_slow(port, f"127.0.0.{2 + number % SLOW_ADDRESSES}", opened)))
         if number % 100 == 0:
             await asyncio.sleep(100 / OPENING_A_SECOND)
+    for _ in range(connections):
+        await opened.acquire()
     begun()
     try:
         await until
