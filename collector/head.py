@@ -11,7 +11,7 @@ class Head(NamedTuple):
 
     `origin` is the page that sends it, as `read_origin` gives it; `query` is without the question mark; `address` is
     the client's IP address, as a proxy of ours tells it where one is between (`guards.proxies`), None where there is
-    none (a Unix socket).
+    none (a Unix socket). `proxied` tells that the connection comes from a proxy of ours, whose headers can be believed.
     """
 
     method: str
@@ -20,3 +20,4 @@ class Head(NamedTuple):
     headers: Mapping[bytes, bytes]
     origin: str | None
     address: str | None
+    proxied: bool

@@ -80,10 +80,10 @@ class CollectorApp:
         self.metrics = metrics
         self._keys = Keys(settings.keys)
         self.proxies: Final = Proxies(settings.proxies, settings.client_address_header)
-        self._rates = Rates(settings.per_address, processes, metrics.addresses)
+        self._rates = Rates(settings.addresses, processes, metrics.addresses)
         self.connections: Final = Connections(
             settings.connections,
-            Networks((*settings.per_address.exempt, *settings.proxies)),
+            Networks((*settings.addresses.exempt, *settings.proxies)),
             settings.limits.body_seconds + settings.connections.idle_seconds + SWEEP_SECONDS,
             metrics,
         )
@@ -140,9 +140,10 @@ class CollectorApp:
         started = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = read_origin(headers.get(b"origin"))
-        peer = scope.get("client")
-        address = self.proxies.client(read_address(peer[0]) if peer else None, scope["headers"])
-        head = Head(scope["method"], scope["path"], scope["query_string"], headers, origin, address)
+        client = scope.get("client")
+        peer = read_address(client[0]) if client else None
+        address, proxied = self.proxies.client(peer, scope["headers"]), peer in self.proxies.networks
+        head = Head(scope["method"], scope["path"], scope["query_string"], headers, origin, address, proxied)
         request = Request(head, receive)
         route = self._route(request.head.path)
         try:

@@ -303,8 +303,9 @@ class _IngestProtocol(HttpToolsProtocol):
         method = self.parser.get_method().decode("latin-1")
         if found is not None and method in found.methods:
             headers = dict(self.headers)
-            address = self.collector.proxies.client(self._peer, self.headers)
-            head = Head(method, name, query, headers, read_origin(headers.get(b"origin")), address)
+            proxies, origin = self.collector.proxies, read_origin(headers.get(b"origin"))
+            address, proxied = proxies.client(self._peer, self.headers), self._peer in proxies.networks
+            head = Head(method, name, query, headers, origin, address, proxied)
             self._take(_Upload(self, found, head))
         else:
             self._hand_back()

@@ -210,7 +210,7 @@ class CollectorSettings(BaseModel):
         "...; only this one counts, because a proxy passes others on as they came",
     )
     limits: Limits = Field(default=Limits(), description="what one request and one event may weigh")
-    per_address: AddressLimits = Field(default=AddressLimits(), description="what one address may send")
+    addresses: AddressLimits = Field(default=AddressLimits(), description="what one address may send")
     connections: ConnectionLimits = Field(default=ConnectionLimits(), description="how many connections, how long")
     tls_certificate: Path | None = Field(
         default=None,
@@ -250,7 +250,7 @@ class CollectorSettings(BaseModel):
     place_headers: tuple[Annotated[str, StringConstraints(pattern=r"^[!-9;-~]{1,64}$")], ...] = Field(
         default=(),
         max_length=2,
-        description="in which your CDN says the country, then the city: CF-IPCountry; it takes away what clients send",
+        description="in which your CDN says the country, then the city: CF-IPCountry; believed from `proxies` alone",
     )
     place_database: Path | None = Field(
         default=None,
@@ -258,8 +258,11 @@ class CollectorSettings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _no_two_alike(self) -> Self:
+    def _fits_together(self) -> Self:
         check_keys(self.keys)
+        if self.place_headers and not self.proxies:
+            msg = "place_headers count where a proxy of yours sends them: set proxies to the networks they stand in"
+            raise ValueError(msg)
         if (self.tls_certificate is None) != (self.tls_key is None):
             msg = "tls_certificate and tls_key belong together: set both, or none"
             raise ValueError(msg)

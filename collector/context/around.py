@@ -165,7 +165,7 @@ class Surroundings:
                 headers.get(b"user-agent", b""),
                 b"Headless" in headers.get(b"sec-ch-ua", b""),
                 head.address,
-                None if policy.headers is None else policy.headers.values(headers),
+                policy.headers.values(headers) if policy.headers is not None and head.proxied else None,
                 trusted,
                 b"sp-anonymous" in headers,
             )

@@ -82,7 +82,7 @@ async def test_a_browser_is_known_by_its_request(make_client: MakeClient) -> Non
 
 
 async def test_all_of_it(make_client: MakeClient) -> None:
-    client = await make_client(event_addresses="kept", place_headers=("CF-IPCountry",))
+    client = await make_client(event_addresses="kept", place_headers=("CF-IPCountry",), proxies=("203.0.113.0/24",))
     page = {"url": "https://shop.example/?utm_source=news&utm_medium=email&utm_campaign=spring"}
     await client.post([PAGE | {"page": page}], headers=headers(CHROME, **{"cf-ipcountry": "CN"}))
     assert contexts(client) == [
@@ -290,9 +290,20 @@ async def test_trusted_servers_say_whose_address_it_is(make_client: MakeClient) 
     assert contexts(client) == [{"device": "server", "address": "198.51.100.0"}]
 
 
+async def test_a_place_is_believed_from_a_proxy_of_ours_alone(make_client: MakeClient) -> None:
+    client = await make_client(place_headers=("CF-IPCountry",), proxies=("198.51.100.0/24",))
+    await client.post([PAGE], headers=headers(CHROME, **{"cf-ipcountry": "CN"}))
+    assert contexts(client) == [ON_WINDOWS | {"address": "203.0.113.0"}]
+
+
+def test_places_in_headers_need_proxies() -> None:
+    with pytest.raises(ValueError, match="place_headers count where a proxy of yours sends them"):
+        CollectorSettings.model_validate({"place_headers": ("CF-IPCountry",)})
+
+
 @pytest.mark.parametrize("key", ["pk", "sk"])
 async def test_snowplows_anonymous_have_no_address(make_client: MakeClient, key: str) -> None:
-    client = await make_client(event_addresses="kept", place_headers=("CF-IPCountry",))
+    client = await make_client(event_addresses="kept", place_headers=("CF-IPCountry",), proxies=("203.0.113.0/24",))
     anonymous = {"sp-anonymous": "*", "cf-ipcountry": "CN"}
     said = {"properties": {"ip": "198.51.100.9", "ua": CHROME}}
     await client.post([PAGE | said], headers=headers(CHROME, key, **anonymous))
@@ -318,7 +329,8 @@ def test_every_dialect_has_device_and_browser(dialect: str) -> None:
 
 AROUNDS = [
     Surroundings(policy_of(CollectorSettings.model_validate({"bots": bots, "event_addresses": addresses}))).of(
-        Head("POST", "/", b"", {b"user-agent": user_agent.encode()}, None, "203.0.113.77"), trusted=trusted
+        Head("POST", "/", b"", {b"user-agent": user_agent.encode()}, None, "203.0.113.77", proxied=False),
+        trusted=trusted,
     )
     for bots, addresses, user_agent, trusted in [
         ("flag", "truncated", CHROME, False),

@@ -148,7 +148,7 @@ async def limited(tmp_path: Path) -> AsyncIterator[Client]:
         WriteKey(name="slow", key=SecretStr("pk-slow"), events_per_second=0.001, burst_seconds=1),
     )
     limits = AddressLimits(requests_per_second=0.001, burst_seconds=2500, exempt=())
-    settings = CollectorSettings(keys=keys, linger_ms=0, per_address=limits, proxies=(ip_network("0.0.0.0/0"),))
+    settings = CollectorSettings(keys=keys, linger_ms=0, addresses=limits, proxies=(ip_network("0.0.0.0/0"),))
     registry, path = CollectorRegistry(), tmp_path / "log.db"
     sink = SqliteSink.open(path, partitions=4, log_id="test", clock=lambda: 1)
     app = make_app(settings, sink, lambda: 1, registry=registry)
