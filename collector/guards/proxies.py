@@ -13,6 +13,8 @@ FORWARDED: Final = "forwarded"
 """The one header with a form of its own (RFC 7239); all others list addresses with commas between."""
 _MOST_CHARS: Final = 64
 """An IPv6 address with zone, brackets, port and quotes is no longer."""
+_MOST_PROXIES: Final = 16
+"""In a row; nobody has as many, and a list that goes on is made up."""
 _REMEMBERED: Final = 4096
 """Addresses that were read lately; one costs 2 µs to read."""
 
@@ -89,7 +91,9 @@ class Proxies:
             return peer
         found = peer
         rest = b",".join([value for name, value in headers if name == self._header]).decode("latin-1")
-        while rest:
+        for _ in range(_MOST_PROXIES):
+            if not rest:
+                break
             rest, _, said = rest.rpartition(",")
             address = read_address(_for(said) if self._forwarded else said)
             if address is None:  # "unknown", a name: nearer than the proxy that says so nobody is known

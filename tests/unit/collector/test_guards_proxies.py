@@ -45,6 +45,7 @@ def test_addresses_are_read_as_proxies_write_them(said: str, read: str | None) -
         ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),  # all are ours: the first of them has asked
         ("fd00::1", ["2001:db8::5"], "2001:db8::5"),
         (None, ["198.51.100.1"], None),
+        ("10.0.0.1", ["198.51.100.1, " + "10.0.0.2, " * 1000 + "10.0.0.3"], "10.0.0.2"),
     ],
 )
 def test_the_list_is_read_from_its_end(peer: str | None, lines: list[str], client: str | None) -> None:
