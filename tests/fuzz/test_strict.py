@@ -32,8 +32,9 @@ ORDER: dict[str, Any] = {
 WRONG: tuple[dict[str, Any], ...] = (
     {"id": ""}, {"id": "x" * 129}, {"id": "a\x85b"}, {"id": None}, {"type": "view"}, {"anonymous_id": "undefined"},
     {"anonymous_id": "\u200b"}, {"anonymous_id": "0000-00"}, {"type": "identify"}, {"occurred_at": NOW + 1},
-    {"occurred_at": 1.5}, {"received_at": NOW - 1}, {"ts": 1}, {"ts": True}, {"seq": -1}, {"seq": 2**53}, {"source": ""},
-    {"type": "custom"}, {"name": "x" * 8193}, {"page": {"url": 1}}, {"page": {"uri": "/"}}, {"element": {"index": -1}},
+    {"occurred_at": 1.5}, {"received_at": NOW - 1}, {"ts": 1}, {"ts": True}, {"seq": -1}, {"seq": 2**53},
+    {"source": ""}, {"type": "custom"}, {"name": "x" * 8193},
+    {"page": {"url": 1}}, {"page": {"uri": "/"}}, {"element": {"index": -1}},
     {"properties": []}, {"properties": {"a": "\ud800"}}, {"extra": 1}, {"session_id": ""},
 )  # fmt: skip
 
