@@ -12,14 +12,12 @@ from collector.masking.rules import EVERYTHING
 
 CASES: dict[str, list[dict[str, Any]]] = json.loads(Path("tests/masking_cases.json").read_text("utf-8"))
 
-URLS = [case for case in CASES["urls"] if case.get("collector", True)]
-
 
 @pytest.mark.parametrize("case", CASES["texts"], ids=[case["what"] for case in CASES["texts"]])
 def test_texts(case: dict[str, Any]) -> None:
     assert EVERYTHING.text(case["text"])[0] == case["masked"]
 
 
-@pytest.mark.parametrize("case", URLS, ids=[case["what"] for case in URLS])
+@pytest.mark.parametrize("case", CASES["urls"], ids=[case["what"] for case in CASES["urls"]])
 def test_urls(case: dict[str, Any]) -> None:
     assert EVERYTHING.url(case["text"])[0] == case["masked"]
