@@ -64,7 +64,7 @@ _THINGS: Final = frozenset({
 })  # fmt: skip
 _NUMBERED: Final = frozenset({"id", "ids", "no", "nos", "number", "numbers", "num", "code", "codes", "sn", "serial"})
 """A thing's name and one of these is an identifier: `order_no`, `fundCode`; order numbers pass as cards by chance."""
-_IDENTIFIERS: Final = frozenset({"category", "currency", "isin", "sku", "code"})
+_IDENTIFIERS: Final = frozenset({"isin", "sku", "code"})
 _QUANTITIES: Final = frozenset({
     "amount", "remaining", "price", "total", "count", "qty", "quantity", "balance", "assets", "shares", "nav", "volume",
     "ms", "seconds", "time", "ts", "timestamp", "date", "duration", "width", "height", "rate", "fee", "yield", "size",

@@ -25,7 +25,7 @@ _TEXT_NAMES: Final = frozenset({
     "title", "text", "$el_text", "textValue", "$title", "$element_content", "label", "elementContent", "page", "bank",
     "name", "fund_name", "os_name", "plan", "$lib_detail", "button", "keyword",
 })  # fmt: skip
-TEXTS_ARE_MASKED: Final = False
+TEXTS_ARE_MASKED: Final = True
 
 Slot = tuple[Any, Any]
 """A container and the place of a value in it."""
