@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from time import perf_counter, thread_time
 from typing import NamedTuple
 
 from collector.answer import Answer, Results
+from collector.apart import APART_BYTES, Apart
 from collector.body import Bodies, Body
 from collector.collect import EventCollector
 from collector.compression import unpack
 from collector.context.around import Surroundings, policy_of
 from collector.debug import DebugLog, SeenRequest
-from collector.decode.decoded import RequestFacts
-from collector.decode.dialect import Post
+from collector.decode.decoded import Decoded, RequestFacts
+from collector.decode.dialect import Dialect, Envelope, Post
 from collector.dialects.path import EventPath
 from collector.errors import RequestError, TooLargeBodyError
 from collector.guards.rates import Rates
@@ -20,7 +22,7 @@ from collector.guards.suppression import Suppressed
 from collector.head import Head
 from collector.keys import Keys, check_caller, check_dialect, sent_key
 from collector.metrics import CollectorMetrics
-from collector.settings import CollectorSettings, WriteKey
+from collector.settings import CollectorSettings, Limits, WriteKey
 from collector.sinks.port import Sink
 
 
@@ -34,6 +36,14 @@ class Upload(NamedTuple):
     head: Head
     key: WriteKey | None
     body: Body
+
+
+class _Asked(NamedTuple):
+    """A request, how its results are said, and what the debug log remembers of it."""
+
+    upload: Upload
+    answer: Callable[[Results], Answer]
+    seen: SeenRequest | None
 
 
 class EventsRoute:
@@ -60,6 +70,7 @@ class EventsRoute:
         self._surroundings = Surroundings(policy_of(settings))
         self._collector = EventCollector(settings, sink, metrics)
         self.bodies = Bodies(settings.limits, metrics)
+        self._apart = Apart(2 * settings.limits.decompressed_bytes)
 
     def admit(self, events_path: EventPath, head: Head) -> Upload:
         """Return what is needed to answer once the body is here.
@@ -101,22 +112,45 @@ class EventsRoute:
         dialect = upload.events_path.dialect(post)
         if seen is not None:
             seen.dialect = dialect.name
+        asked = _Asked(upload, answer, seen)
+        if len(post.body) > APART_BYTES:
+            return self._open_apart(asked, dialect, post)
         envelope = dialect.open(post, self._limits)
-        key = upload.key
+        if len(envelope.records) > 1 and sum(map(len, envelope.records)) > APART_BYTES:
+            return self._decode_apart(asked, dialect, envelope)
+        key, request = self._admitted(upload, dialect, envelope)
+        return self._hand_on(asked, key, request, *_timed(perf_counter, dialect, envelope, request, self._limits))
+
+    async def _open_apart(self, asked: _Asked, dialect: Dialect, post: Post) -> Answer:
+        envelope = await self._apart.run(len(post.body), dialect.open, post, self._limits)
+        return await self._decode_apart(asked, dialect, envelope)
+
+    async def _decode_apart(self, asked: _Asked, dialect: Dialect, envelope: Envelope) -> Answer:
+        key, request = self._admitted(asked.upload, dialect, envelope)
+        size = sum(map(len, envelope.records))
+        read = await self._apart.run(size, _timed, thread_time, dialect, envelope, request, self._limits)
+        return await self._hand_on(asked, key, request, *read)
+
+    def _admitted(self, upload: Upload, dialect: Dialect, envelope: Envelope) -> tuple[WriteKey, RequestFacts]:
+        head, key = upload.head, upload.key
         if key is None:
             key = self._keys.find(envelope.key)
             check_caller(key, head.headers, head.origin)
             self._rates.check_key(key)
         check_dialect(key, dialect.name)
         around = self._surroundings.of(head, trusted=key.trusted)
-        request = RequestFacts(key.name, key.trusted, self._clock(), key.masking.rules, around)
-        decoded = dialect.decode(envelope, request, self._limits)
-        self._rates.count_events(key, head.address, len(decoded.events) + len(decoded.rejections))
+        return key, RequestFacts(key.name, key.trusted, self._clock(), key.masking.rules, around)
+
+    def _hand_on(
+        self, asked: _Asked, key: WriteKey, request: RequestFacts, decoded: Decoded, seconds: float
+    ) -> Awaitable[Answer]:
+        head = asked.upload.head
+        self._rates.count_events(key, head.address, len(decoded.events) + len(decoded.rejections), seconds)
         if self.suppressed.any:
             self.suppressed.keep_out(decoded, head.address)
-        if self.debug is not None and seen is not None:
-            self.debug.understood(seen, key.name, decoded)
-        return self._collector.collect(decoded, request, head.headers.get(b"user-agent", b""), answer)
+        if self.debug is not None and asked.seen is not None:
+            self.debug.understood(asked.seen, key.name, decoded)
+        return self._collector.collect(decoded, request, head.headers.get(b"user-agent", b""), asked.answer)
 
     async def _watched(self, upload: Upload, seen: SeenRequest) -> Answer:
         """Return the answer, and let the debug log know how it came to it."""
@@ -149,4 +183,14 @@ class EventsRoute:
 
     async def close(self) -> None:
         """Make durable what was accepted; the sink stays open."""
+        self._apart.close()
         await self._collector.close()
+
+
+def _timed(
+    clock: Callable[[], float], dialect: Dialect, envelope: Envelope, request: RequestFacts, limits: Limits
+) -> tuple[Decoded, float]:
+    """Return what a request holds, and the seconds that took by a clock."""
+    started = clock()
+    decoded = dialect.decode(envelope, request, limits)
+    return decoded, clock() - started

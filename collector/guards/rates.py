@@ -23,6 +23,8 @@ LONGEST_WAIT_SECONDS: Final = 30
 """What is said at most in Retry-After: PostHog's SDKs wait no longer (wire formats)."""
 BYTES_AN_EVENT: Final = 4096
 """A body counts for its address as one event more for each of these: 16 MiB of zeros take 15 ms, as 1,000 events do."""
+SECONDS_AN_EVENT: Final = 0.0001
+"""An event takes a tenth of that or a third; 64 KiB of text made to be slow to mask take 0.1 s, as much as 1,000."""
 _GROUPS: Final = 8192
 """Addresses whose group was looked up lately; an IPv6 address costs 5 µs."""
 
@@ -113,8 +115,15 @@ class Rates:
                 msg = f"key {key.name} may send {key.events_per_second:g} events a second"
                 raise TooManyRequestsError(msg, _wait(ahead))
 
-    def count_events(self, key: WriteKey, address: str | None, events: int) -> None:
-        """Take a request's events, which may be more than there is: then the next requests wait."""
+    def count_events(self, key: WriteKey, address: str | None, events: int, seconds: float = 0.0) -> None:
+        """Take a request's events, which may be more than there is: then the next requests wait.
+
+        Args:
+            key: whose they are.
+            address: who sent them.
+            events: how many.
+            seconds: what it took to read them; for the address, each SECONDS_AN_EVENT are an event at least.
+        """
         if key.events_per_second is not None:
             now = self._clock()
             seconds = _interval(key.events_per_second, self._processes)
@@ -122,7 +131,7 @@ class Rates:
         group = self._group(address) if address is not None and self._event_seconds else None
         if group is not None:
             found, now = self._addresses.of(group), self._clock()
-            found[1] = max(found[1], now) + events * self._event_seconds
+            found[1] = max(found[1], now) + max(events, seconds / SECONDS_AN_EVENT) * self._event_seconds
 
     def count_bytes(self, address: str | None, size: int) -> None:
         """Take what a body costs to unpack and read, whether or not events are found in it."""

@@ -54,6 +54,8 @@ _INTERNATIONAL = re.compile(r"(?<![0-9A-Za-z+])\+[1-9](?:[ +().-]{0,2}[0-9]){9,1
 """E.164: + and at most 15 digits; with fewer than 10 it is most often a signed number."""
 _DECIMAL = re.compile(r"\+[0-9]+\.[0-9]+")
 _WORD = re.compile(r"\S+")
+_ROUNDS: Final = 4
+"""A mask may set something else free: 13000000000Bearer 00000000. Each round but the last has masked more."""
 
 
 class TextMask:
@@ -65,7 +67,15 @@ class TextMask:
 
     def mask(self, text: str) -> Masked:
         """Return the text with everything that is masked as `***`, and the kind of each."""
-        return self._mask(text, encoded="%" in text) if is_suspect(text) else (text, ())
+        kinds: tuple[str, ...] = ()
+        for _ in range(_ROUNDS):
+            if not is_suspect(text):
+                break
+            text, found = self._mask(text, encoded="%" in text)
+            if not found:
+                break
+            kinds += found
+        return text, kinds
 
     def _mask(self, text: str, *, encoded: bool) -> Masked:
         plain = text if text.isascii() else text.translate(_WIDE)

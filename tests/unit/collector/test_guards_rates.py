@@ -85,6 +85,19 @@ def test_events_are_charged_afterwards_and_the_debt_is_paid_by_time() -> None:
     found.count_request(PUBLIC)
 
 
+def test_an_address_pays_for_the_time_that_its_events_take() -> None:
+    time = Time()
+    found, _ = rates(time, requests_per_second=None, events_per_second=100, burst_seconds=10)
+    key = WriteKey(name="web", key=SecretStr("pk"), events_per_second=1)
+    found.count_events(key, PUBLIC, 1, seconds=0.0005)
+    found.count_request(PUBLIC)
+    found.check_key(key)
+    found.count_events(key, PUBLIC, 1, seconds=0.2)  # as 2,000 events
+    found.check_key(key)
+    with pytest.raises(AddressRateError):
+        found.count_request(PUBLIC)
+
+
 def test_one_network_of_a_subscriber_is_one_address() -> None:
     found, _ = rates(Time(), requests_per_second=10, burst_seconds=1)
     assert passed(found, "2001:db8:1:2::1") == 10

@@ -65,7 +65,7 @@ def test_secret_by_name(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "product_id", "category", "order_id", "amount", "ms", "fund_code", "code", "key", "pin", "sign", "keyword",
+        "product_id", "order_id", "amount", "ms", "fund_code", "code", "key", "pin", "sign", "keyword",
         "session_id", "$session_id", "identity_verified", "email_opened", "phone_model", "is_mobile", "token_type",
         "password_strength", "remaining_tokens", "$ai_input_tokens", "author", "passenger", "signup", "secretary",
     ],
