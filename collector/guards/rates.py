@@ -126,8 +126,8 @@ class Rates:
         """
         if key.events_per_second is not None:
             now = self._clock()
-            seconds = _interval(key.events_per_second, self._processes)
-            self._keys[key.name] = max(self._keys.get(key.name, 0.0), now) + events * seconds
+            taken = events * _interval(key.events_per_second, self._processes)
+            self._keys[key.name] = max(self._keys.get(key.name, 0.0), now) + taken
         group = self._group(address) if address is not None and self._event_seconds else None
         if group is not None:
             found, now = self._addresses.of(group), self._clock()
