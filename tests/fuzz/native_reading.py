@@ -84,7 +84,7 @@ def read_request(body: bytes, received_at: int, *, trusted: bool) -> list[Verdic
 
 def _split(text: str) -> tuple[list[tuple[Any, str]], Any]:
     """Return the events, each with its text as sent, and `sent_at`."""
-    decoder = json.JSONDecoder(parse_constant=_refuse)
+    decoder = json.JSONDecoder(parse_constant=_refuse, parse_int=_integer)
     whole = decoder.decode(text)
     if isinstance(whole, list):
         return [*_elements(text, _space(text, 0), decoder)], None
@@ -119,6 +119,11 @@ def _elements(text: str, at: int, decoder: json.JSONDecoder) -> Iterator[tuple[A
 def _space(text: str, at: int) -> int:
     found = _SPACE.match(text, at)
     return at if found is None else found.end()
+
+
+def _integer(digits: str) -> int:
+    """Return an integer, or one that is as much out of range: Python reads no more than 4,300 digits."""
+    return int(digits[:4000])
 
 
 def _refuse(name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from collector.http import CollectorApp, make_app
-from collector.settings import CollectorSettings
+from collector.settings import AddressLimits, CollectorSettings
 from collector.wire.record import Draft
 from tests.fuzz.request import Sent
 from tests.fuzz.samples import write_keys
@@ -85,7 +85,8 @@ class Target:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
-        settings = CollectorSettings(keys=write_keys(), linger_ms=0, recent_ids=RECENT_IDS)
+        as_much_as_it_can = AddressLimits(requests_per_second=None, events_per_second=None)
+        settings = CollectorSettings(keys=write_keys(), linger_ms=0, recent_ids=RECENT_IDS, addresses=as_much_as_it_can)
         self.app: CollectorApp = make_app(settings, self.sink, lambda: NOW, registry=self.registry)
 
     async def send(self, request: Sent) -> Outcome:

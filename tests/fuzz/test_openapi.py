@@ -58,7 +58,13 @@ def problems(app: Any, text: str, examples: int, **settings: Any) -> Iterator[st
     """Yield what is not as a document says about an application in this process, schemathesis' warnings among it."""
     generation = {"max-examples": examples, "database": "none", "deterministic": True}
     config = SchemathesisConfig.from_dict(
-        {"seed": SEED, "base-url": "http://localhost", "generation": generation, "phases": {"stateful": {"enabled": False}}, **settings}
+        {
+            "seed": SEED,
+            "base-url": "http://localhost",
+            "generation": generation,
+            "phases": {"stateful": {"enabled": False}},
+            **settings,
+        }
     )
     schema = schemathesis.openapi.from_dict(json.loads(text), config=config)
     schema.app = without_lifespan(app)
