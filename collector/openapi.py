@@ -50,7 +50,7 @@ def document() -> str:
     paths: dict[str, Schema] = {}
     settings, refusals = CollectorSettings(), _refusals({})
     paths[settings.events_path] = {"post": _native()}
-    paths[settings.autocapture_path] = {method: _autocapture() for method in ("get", "head")}
+    paths |= _scripts(settings.autocapture_path)
     paths["/healthz"] = {method: _healthz() for method in ("get", "head")}
     for events in EVENT_PATHS:
         paths[events.template] = _item(events, {method: _events(events, method) for method in events.methods})
@@ -201,15 +201,44 @@ def _of_connections() -> dict[str, Schema]:
     }
 
 
-def _autocapture() -> Schema:
-    script = {
-        "description": "The web SDK.",
-        "content": {"text/javascript; charset=utf-8": {"schema": {"type": "string"}}},
+def _scripts(newest: str) -> dict[str, Schema]:
+    """Return the paths of the web SDK's files."""
+    stem = newest.removesuffix(".js")
+    script, types = "text/javascript; charset=utf-8", "text/plain; charset=utf-8"
+    version = {
+        "name": "version",
+        "in": "path",
+        "required": True,
+        "description": "The first 16 hexadecimal digits of the script's SHA-256: `phasewatch snippet` tells them.",
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    }
+    unknown: Schema = {
+        "404": {"description": "No version of this or an earlier release.", "content": _json(_ERROR)}
+    }
+    files: dict[str, tuple[str, str, Schema]] = {
+        newest: ("Load the web SDK.", script, {}),
+        f"{stem}.d.ts": ("Load the types of what it offers pages.", types, {}),
+        f"{stem}-{{version}}.js": ("Load a version of it, which never changes.", script, unknown),
+        f"{stem}-{{version}}.js.map": ("Load that version's source map.", "application/json", unknown),
     }
     return {
+        path: {method: _file(summary, kind, more) for method in ("get", "head")}
+        | ({"parameters": [version]} if more else {})
+        for path, (summary, kind, more) in files.items()
+    }
+
+
+def _file(summary: str, content_type: str, more: Schema) -> Schema:
+    content = {content_type: {"schema": {"type": "object" if "json" in content_type else "string"}}}
+    return {
         "tags": ["native"],
-        "summary": "Load the web SDK.",
-        "responses": {"200": script, "304": {"description": "The browser has this very one."}} | _of_connections(),
+        "summary": summary,
+        "responses": {
+            "200": {"description": "The file.", "content": content},
+            "304": {"description": "The browser has this very one."},
+        }
+        | more
+        | _of_connections(),
     }
 
 

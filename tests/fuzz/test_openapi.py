@@ -34,6 +34,9 @@ JUDGED_ONE_BY_ONE: Final = {"include-path": NATIVE, "checks": {"negative_data_re
 """An event that is not as documented is answered with 200 and its reason."""
 OF_SDKS: Final = {"exclude-path": NATIVE, "checks": {"positive_data_acceptance": {"enabled": False}}}
 """Their bodies are described by who makes them, not in the document."""
+SCRIPTS: Final = (
+    "/autocapture.js", "/autocapture.d.ts", "/autocapture-{version}.js", "/autocapture-{version}.js.map",
+)  # fmt: skip
 NO_STREAM: Final = {"include-path": STREAM, "enabled": False}
 CURSORS: Final = {"include-path": "/api/changes", "checks": {"positive_data_acceptance": {"enabled": False}}}
 """What looks like a cursor need not be one that was given out."""
@@ -152,7 +155,7 @@ def test_the_document_has_the_routes_of_the_tables_and_no_others() -> None:
     }
     of_tables = {(one.template, method) for one in EVENT_PATHS for method in one.methods}
     of_tables |= {(one.template, method) for one in SETTINGS_PATHS for method in one.methods}
-    ours = {(path, method) for path in (settings.autocapture_path, "/healthz") for method in ("GET", "HEAD")}
+    ours = {(path, method) for path in (*SCRIPTS, "/healthz") for method in ("GET", "HEAD")}
     assert documented == of_tables | ours | {(settings.events_path, "POST")}
 
 
