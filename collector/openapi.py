@@ -212,9 +212,7 @@ def _scripts(newest: str) -> dict[str, Schema]:
         "description": "The first 16 hexadecimal digits of the script's SHA-256: `phasewatch snippet` tells them.",
         "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
     }
-    unknown: Schema = {
-        "404": {"description": "No version of this or an earlier release.", "content": _json(_ERROR)}
-    }
+    unknown: Schema = {"404": {"description": "No version of this or an earlier release.", "content": _json(_ERROR)}}
     files: dict[str, tuple[str, str, Schema]] = {
         newest: ("Load the web SDK.", script, {}),
         f"{stem}.d.ts": ("Load the types of what it offers pages.", types, {}),
