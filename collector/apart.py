@@ -29,16 +29,12 @@ class Apart:
         self._bytes = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-bodies")
 
-    async def run(
-        self, size: int, work: Callable[_Given, _Found], *given: _Given.args, **named: _Given.kwargs
-    ) -> _Found:
+    async def run(self, size: int, work: Callable[[], _Found]) -> _Found:
         """Return what `work` returns; raise what it raises.
 
         Args:
             size: bytes that are held meanwhile.
             work: touches nothing that belongs to the event loop.
-            given: its arguments.
-            named: its keyword arguments.
 
         Raises:
             OverloadedError: if too much waits already.
@@ -48,10 +44,26 @@ class Apart:
             raise OverloadedError(msg)
         self._bytes += size
         try:
-            return await asyncio.wrap_future(self._thread.submit(work, *given, **named))
+            return await asyncio.wrap_future(self._thread.submit(work))
         finally:
             self._bytes -= size
 
     def close(self) -> None:
         """Begin nothing more; what runs is left to its end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Stopwatch:
+    """Adds up what was spent, also on what failed; `seconds` by the clock it is given."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.seconds = 0.0
+
+    def time(self, work: Callable[_Given, _Found], *given: _Given.args, **named: _Given.kwargs) -> _Found:
+        """Return what `work` returns; raise what it raises."""
+        started = self._clock()
+        try:
+            return work(*given, **named)
+        finally:
+            self.seconds += self._clock() - started

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import prometheus_client
 
 from collector.answer import Answer, EventError, Results
-from collector.decode.decoded import Decoded, Reason, RequestFacts
+from collector.decode.decoded import Decoded
 from collector.ingest import Ingest
 from collector.metrics import CollectorMetrics
 from collector.recent import RecentIds
-from collector.rejected import rejected_record
 from collector.settings import CollectorSettings
 from collector.sinks.port import Sink, SinkUnavailableError
 from collector.wire.event import Event, known_as, person_key
@@ -64,15 +63,15 @@ class EventCollector:
         )
 
     def collect(
-        self, decoded: Decoded, request: RequestFacts, user_agent: bytes, answer: Callable[[Results], Answer]
+        self, decoded: Decoded, source: str, rejected: Sequence[bytes], answer: Callable[[Results], Answer]
     ) -> Awaitable[Answer]:
         """Return the answer, to be awaited, to one request whose events are each durable or refused for good.
 
         Args:
             decoded: what the request holds, given up before the wait: the next request finds its memory in the
                 processor's cache.
-            request: who sent it.
-            user_agent: kept with rejected events.
+            source: name of the write key.
+            rejected: what is kept of its rejected events.
             answer: says the results as the request's dialect wants to hear them.
 
         Raises:
@@ -80,14 +79,8 @@ class EventCollector:
             SinkUnavailableError: when awaited, if not everything could be made durable.
         """
         events, ids, duplicates, others = self._sorted_out(decoded)
-        source = request.source
-        rejected = [
-            (source, rejected_record(one, request, user_agent))
-            for one in decoded.rejections
-            if one.reason is not Reason.SUPPRESSED  # nothing is kept of who is not to be recorded
-        ]
         try:
-            durable = self._ingest.put(events, rejected)
+            durable = self._ingest.put(events, [(source, record) for record in rejected])
         except BaseException:
             self._count_failed(source, len(decoded.events) + len(decoded.rejections))
             raise

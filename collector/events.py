@@ -7,13 +7,13 @@ from time import perf_counter, thread_time
 from typing import NamedTuple
 
 from collector.answer import Answer, Results
-from collector.apart import APART_BYTES, Apart
+from collector.apart import APART_BYTES, Apart, Stopwatch
 from collector.body import Bodies, Body
 from collector.collect import EventCollector
 from collector.compression import unpack
 from collector.context.around import Surroundings, policy_of
 from collector.debug import DebugLog, SeenRequest
-from collector.decode.decoded import Decoded, RequestFacts
+from collector.decode.decoded import Decoded, Reason, RequestFacts
 from collector.decode.dialect import Dialect, Envelope, Post
 from collector.dialects.path import EventPath
 from collector.errors import RequestError, TooLargeBodyError
@@ -22,6 +22,7 @@ from collector.guards.suppression import Suppressed
 from collector.head import Head
 from collector.keys import Keys, check_caller, check_dialect, sent_key
 from collector.metrics import CollectorMetrics
+from collector.rejected import rejected_record
 from collector.settings import CollectorSettings, Limits, WriteKey
 from collector.sinks.port import Sink
 
@@ -39,11 +40,22 @@ class Upload(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A request, how its results are said, and what the debug log remembers of it."""
+    """A request, how its results are said, what the debug log remembers of it, and what it has taken."""
 
     upload: Upload
     answer: Callable[[Results], Answer]
     seen: SeenRequest | None
+    spent: Stopwatch
+
+
+class _Read(NamedTuple):
+    """What a request holds, and what is kept of its rejected events."""
+
+    decoded: Decoded
+    rejected: list[bytes]
+
+
+_Opened = tuple[Dialect, Envelope]
 
 
 class EventsRoute:
@@ -106,33 +118,48 @@ class EventsRoute:
     def _collect(
         self, upload: Upload, answer: Callable[[Results], Answer], seen: SeenRequest | None = None
     ) -> Awaitable[Answer]:
-        head = upload.head
-        post = Post(head.path, head.query, head.headers, self._unpacked(upload))
+        asked = _Asked(upload, answer, seen, Stopwatch(perf_counter))
+        try:
+            return self._begin(asked)
+        except RequestError:
+            self._rates.count_seconds(upload.head.address, asked.spent.seconds)
+            raise
+
+    def _begin(self, asked: _Asked) -> Awaitable[Answer]:
+        upload, time = asked.upload, asked.spent.time
+        head, route, limits = upload.head, upload.events_path, self._limits
+        post = Post(head.path, head.query, head.headers, time(self._unpacked, upload))
         self._rates.count_bytes(head.address, len(post.body))
-        dialect = upload.events_path.dialect(post)
-        if seen is not None:
-            seen.dialect = dialect.name
-        asked = _Asked(upload, answer, seen)
         if len(post.body) > APART_BYTES:
-            return self._open_apart(asked, dialect, post)
-        envelope = dialect.open(post, self._limits)
+            return self._collect_apart(asked, post)
+        dialect, envelope = time(_open, route, post, limits)
         if len(envelope.records) > 1 and sum(map(len, envelope.records)) > APART_BYTES:
-            return self._decode_apart(asked, dialect, envelope)
-        key, request = self._admitted(upload, dialect, envelope)
-        return self._hand_on(asked, key, request, *_timed(perf_counter, dialect, envelope, request, self._limits))
+            return self._collect_apart(asked, (dialect, envelope))
+        key, request = self._admitted(asked, dialect, envelope)
+        return self._hand_on(asked, key, time(self._read, head, dialect, envelope, request))
 
-    async def _open_apart(self, asked: _Asked, dialect: Dialect, post: Post) -> Answer:
-        envelope = await self._apart.run(len(post.body), dialect.open, post, self._limits)
-        return await self._decode_apart(asked, dialect, envelope)
+    async def _collect_apart(self, asked: _Asked, given: Post | _Opened) -> Answer:
+        """Do as `_begin`, what may take long in the thread beside the event loop."""
+        upload, spent = asked.upload, Stopwatch(thread_time)
+        head, route = upload.head, upload.events_path
+        try:
+            if isinstance(given, Post):
+                post = given
+                given = await self._apart.run(len(post.body), lambda: spent.time(_open, route, post, self._limits))
+            dialect, envelope = given
+            key, request = self._admitted(asked, dialect, envelope)
+            size = sum(map(len, envelope.records))
+            read = await self._apart.run(size, lambda: spent.time(self._read, head, dialect, envelope, request))
+        except RequestError:
+            self._rates.count_seconds(head.address, asked.spent.seconds + spent.seconds)
+            raise
+        asked.spent.seconds += spent.seconds
+        return await self._hand_on(asked, key, read)
 
-    async def _decode_apart(self, asked: _Asked, dialect: Dialect, envelope: Envelope) -> Answer:
-        key, request = self._admitted(asked.upload, dialect, envelope)
-        size = sum(map(len, envelope.records))
-        read = await self._apart.run(size, _timed, thread_time, dialect, envelope, request, self._limits)
-        return await self._hand_on(asked, key, request, *read)
-
-    def _admitted(self, upload: Upload, dialect: Dialect, envelope: Envelope) -> tuple[WriteKey, RequestFacts]:
-        head, key = upload.head, upload.key
+    def _admitted(self, asked: _Asked, dialect: Dialect, envelope: Envelope) -> tuple[WriteKey, RequestFacts]:
+        head, key = asked.upload.head, asked.upload.key
+        if asked.seen is not None:
+            asked.seen.dialect = dialect.name
         if key is None:
             key = self._keys.find(envelope.key)
             check_caller(key, head.headers, head.origin)
@@ -141,16 +168,26 @@ class EventsRoute:
         around = self._surroundings.of(head, trusted=key.trusted)
         return key, RequestFacts(key.name, key.trusted, self._clock(), key.masking.rules, around)
 
-    def _hand_on(
-        self, asked: _Asked, key: WriteKey, request: RequestFacts, decoded: Decoded, seconds: float
-    ) -> Awaitable[Answer]:
-        head = asked.upload.head
-        self._rates.count_events(key, head.address, len(decoded.events) + len(decoded.rejections), seconds)
+    def _read(self, head: Head, dialect: Dialect, envelope: Envelope, request: RequestFacts) -> _Read:
+        """Return what a request holds; touches nothing that changes, as it may run beside the event loop."""
+        decoded = dialect.decode(envelope, request, self._limits)
         if self.suppressed.any:
             self.suppressed.keep_out(decoded, head.address)
+        agent = head.headers.get(b"user-agent", b"")
+        rejected = [
+            rejected_record(one, request, agent)
+            for one in decoded.rejections
+            if one.reason is not Reason.SUPPRESSED  # nothing is kept of who is not to be recorded
+        ]
+        return _Read(decoded, rejected)
+
+    def _hand_on(self, asked: _Asked, key: WriteKey, read: _Read) -> Awaitable[Answer]:
+        decoded, address = read.decoded, asked.upload.head.address
+        events = len(decoded.events) + len(decoded.rejections)
+        self._rates.count_events(key, address, events, asked.spent.seconds)
         if self.debug is not None and asked.seen is not None:
             self.debug.understood(asked.seen, key.name, decoded)
-        return self._collector.collect(decoded, request, head.headers.get(b"user-agent", b""), asked.answer)
+        return self._collector.collect(decoded, key.name, read.rejected, asked.answer)
 
     async def _watched(self, upload: Upload, seen: SeenRequest) -> Answer:
         """Return the answer, and let the debug log know how it came to it."""
@@ -187,10 +224,6 @@ class EventsRoute:
         await self._collector.close()
 
 
-def _timed(
-    clock: Callable[[], float], dialect: Dialect, envelope: Envelope, request: RequestFacts, limits: Limits
-) -> tuple[Decoded, float]:
-    """Return what a request holds, and the seconds that took by a clock."""
-    started = clock()
-    decoded = dialect.decode(envelope, request, limits)
-    return decoded, clock() - started
+def _open(route: EventPath, post: Post, limits: Limits) -> _Opened:
+    dialect = route.dialect(post)
+    return dialect, dialect.open(post, limits)

@@ -28,7 +28,7 @@ MAX_PARSED_BYTES: Final = 256 * 1024
 
 def rejected_record(rejection: Rejection, request: RequestFacts, user_agent: bytes) -> bytes:
     """Return the JSON value for topic `rejected`, everything in it masked and bounded."""
-    agent = user_agent.decode("latin-1")[:MAX_AGENT_CHARS]
+    agent = user_agent[:MAX_AGENT_CHARS].decode("latin-1")
     return msgspec.json.encode(
         {
             "reason": rejection.reason,

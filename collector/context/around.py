@@ -15,6 +15,8 @@ from collector.head import Head
 from collector.settings import AddressPolicy, BotPolicy, CollectorSettings
 from collector.wire.event import Context
 
+_AGENT_BYTES: Final = 512
+"""Of a user agent; in an app's, the longest, what says anything stands in the first 300."""
 _KNOWN: Final = 8192
 """Callers remembered by their user agent, address and place; 10 MB at the most."""
 
@@ -97,6 +99,7 @@ class Around:
         if arrival is not self._latest[0]:  # all events of a page have the same one
             shown = _context(self._foreign(arrival), self._shown, self._place, self._address)
             self._latest = arrival, shown
+            return shown  # a large body's thread may have put another there
         return self._latest[1]
 
     def context_of(self, arrival: Arrival, properties: dict[str, Any] | None) -> Context | None:
@@ -105,10 +108,9 @@ class Around:
             return self.context(arrival)
         if arrival.channel is None or arrival.host is not None:
             arrival = arrival_said(properties) or arrival
-        said, agent, own = address_said(properties), self._agent, False
-        if said is not None:
-            hide_addresses(properties, "dropped" if self._anonymous else self._policy.addresses)
-            own = self._trusted and not self._anonymous
+        said, agent = address_said(properties), self._agent
+        hide_addresses(properties, "dropped" if self._anonymous else self._policy.addresses)
+        own = said is not None and self._trusted and not self._anonymous
         if not self._is_settled:
             named = agent_said(properties)
             if named.device not in {None, SERVER}:
@@ -162,7 +164,7 @@ class Surroundings:
             self._caller.cache_clear()
         return self._caller(
             (
-                headers.get(b"user-agent", b""),
+                headers.get(b"user-agent", b"")[:_AGENT_BYTES],
                 b"Headless" in headers.get(b"sec-ch-ua", b""),
                 head.address,
                 policy.headers.values(headers) if policy.headers is not None and head.proxied else None,

@@ -17,6 +17,7 @@ from collector.context.address import truncated
 MAX_CHARS: Final = 64
 RECHECK_SECONDS: Final = 30.0
 """How long a new file may go unnoticed; MaxMind publishes twice a week."""
+_VALUE_BYTES: Final = 256
 _KNOWN: Final = 8192
 """Networks remembered; 2 MB."""
 _NOWHERE: Final = frozenset({"", "XX", "ZZ", "T1", "-", "?", "N/A"})
@@ -44,7 +45,7 @@ class HeaderPlaces:
 
     def values(self, headers: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
         """Return the values of the headers, empty for a missing one."""
-        return tuple([headers.get(name, b"") for name in self._names])
+        return tuple([headers.get(name, b"")[:_VALUE_BYTES] for name in self._names])
 
     def place_of(self, values: Sequence[bytes]) -> str | None:
         """Return the place that the headers' values name."""

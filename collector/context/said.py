@@ -90,7 +90,7 @@ def arrival_said(properties: Mapping[str, Any]) -> Arrival | None:
 
 
 def _around(properties: Mapping[str, Any]) -> dict[str, Any]:
-    for name in _AROUND:
+    for name in reversed(_AROUND):  # where there are both, the SDK's is the second
         found = properties.get(name)
         if type(found) is dict:
             return found
@@ -123,7 +123,10 @@ def _masked(text: str | None) -> str | None:
 
 
 def hide_addresses(properties: dict[str, Any], keeping: AddressPolicy) -> None:
-    """Let the addresses among an event's properties be as they may be kept; what else has their names stays."""
+    """Let the addresses among an event's properties be as they may be kept; what is none in their names stays.
+
+    Lists and objects of these names are left out: no SDK sends such, and addresses may be in them.
+    """
     if keeping == "kept":
         return
     for bag in (properties, *(properties.get(name) for name in _AROUND)):
@@ -134,6 +137,8 @@ def hide_addresses(properties: dict[str, Any], keeping: AddressPolicy) -> None:
 def _hide_addresses(bag: dict[str, Any], keeping: AddressPolicy) -> None:
     for name in _ADDRESSES:
         value = bag.get(name)
+        if isinstance(value, dict | list):
+            del bag[name]
         if not isinstance(value, str) or not _LIKE_AN_ADDRESS.search(value):
             continue
         shown = as_kept(value, keeping)

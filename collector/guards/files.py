@@ -99,7 +99,7 @@ class WatchedFile:
         written = found[0] / 1e9 if found is not None else 0.0
         if found == self._seen and self.problem is None and abs(time.time() - written) > _SETTLED_SECONDS:
             return
-        self._seen = found
+        self._seen, was_broken = found, self.problem is not None
         try:
             apply = await asyncio.to_thread(self._read)
         except BrokenFileError as error:
@@ -109,9 +109,16 @@ class WatchedFile:
                 meaning = "what it said before holds"
                 _logger.error("file_broken", file=self.name, problem=self.problem, meaning=meaning)  # noqa: TRY400
             return
-        if apply is not None or self.problem is not None:
+        try:
+            self._apply(apply)
+        except (OSError, ValueError) as error:  # it has changed once more since it was tried
+            self.problem = f"{self._path} cannot be taken over: {error}"
+            self._digest = b""
+            self._shown.set(1)
+            _logger.warning("file_changes", file=self.name, problem=self.problem)
+            return
+        if apply is not None or was_broken:
             _logger.info("file_taken_over", file=self.name, path=os.fspath(self._path))
-        self._apply(apply)
 
 
 async def watch(files: Iterable[WatchedFile]) -> None:

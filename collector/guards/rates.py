@@ -133,6 +133,13 @@ class Rates:
             found, now = self._addresses.of(group), self._clock()
             found[1] = max(found[1], now) + max(events, seconds / SECONDS_AN_EVENT) * self._event_seconds
 
+    def count_seconds(self, address: str | None, seconds: float) -> None:
+        """Take what a request has cost that was refused in the end."""
+        group = self._group(address) if address is not None and self._event_seconds else None
+        if group is not None:
+            found, now = self._addresses.of(group), self._clock()
+            found[1] = max(found[1], now) + seconds / SECONDS_AN_EVENT * self._event_seconds
+
     def count_bytes(self, address: str | None, size: int) -> None:
         """Take what a body costs to unpack and read, whether or not events are found in it."""
         if size >= BYTES_AN_EVENT and self._event_seconds:

@@ -15,7 +15,6 @@ from collector.settings import Network
 
 KINDS: Final = ("user", "device", "address")
 MAX_ID_CHARS: Final = 1024
-_MOST_DEPTH: Final = 64
 
 
 class Entry(NamedTuple):
@@ -64,10 +63,11 @@ class Suppressed:
         found: dict[str, set[str]] = {kind: set() for kind in KINDS}
         for kind, value in entries:
             found[kind].add(value)
-        self._users, self._devices = frozenset(found["user"]), frozenset(found["device"])
+        # Together: an id that was a user's stands where a device's does in an alias, or in an event of nobody known.
+        self._people = frozenset(found["user"] | found["device"])
         networks: list[Network] = [ip_network(value) for value in found["address"]]
         self._networks = Networks(networks)
-        self.people = bool(self._users or self._devices)
+        self.people = bool(self._people)
         self.any = self.people or bool(networks)
 
     def keep_out(self, decoded: Decoded, address: str | None) -> None:
@@ -82,7 +82,7 @@ class Suppressed:
         theirs: list[Rejection] = []
         others = []
         for index, event in decoded.events:
-            if everything or event.user_id in self._users or event.anonymous_id in self._devices:
+            if everything or event.user_id in self._people or event.anonymous_id in self._people:
                 theirs.append(_without_content(index, event.id))
             else:
                 others.append((index, event))
@@ -100,18 +100,22 @@ class Suppressed:
             value = msgspec.json.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False  # of what is no JSON nothing is kept (`collector.rejected`)
-        return any(text in self._users or text in self._devices for text in _texts(value, 0))
+        return any(text in self._people for text in _texts(value))
 
 
 def _without_content(index: int, event_id: str | None) -> Rejection:
     return Rejection(index, event_id, Reason.SUPPRESSED, f"events[{index}] is of somebody who is not recorded", b"")
 
 
-def _texts(value: Any, depth: int) -> Iterator[str]:  # noqa: ANN401 - JSON of unknown shape
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, int | float):
-        yield str(value)
-    elif depth < _MOST_DEPTH and isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _texts(one, depth + 1)
+def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON of unknown shape
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, int | float):
+            yield str(one)
+        elif isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one

@@ -15,9 +15,10 @@ from collector.masking.numbers import kind_of_number
 from collector.masking.texts import TextMask
 from collector.masking.urls import UrlMask
 
-_CACHED_CHARS: Final = 2048
-_CACHED_TEXTS: Final = 4096
-"""SDKs repeat a page's addresses and texts in every event of its view, and pages repeat them for every visitor."""
+_CACHED_CHARS: Final = 1024
+_CACHED_TEXTS: Final = 2048
+"""SDKs repeat a page's addresses and texts in every event of its view, and pages repeat them for every visitor. Three
+caches of this size take 50 MB, if somebody sends texts to fill them."""
 _SHORTEST: Final = 6
 """An e-mail address has no fewer characters, and nothing else that is masked has."""
 _SMALLEST: Final = 13_000_000_000
@@ -38,7 +39,7 @@ class AlreadyMasked(NamedTuple):
 
 
 class Masking:
-    """Masks what one source sends; made once, and used from one event loop.
+    """Masks what one source sends; made once, and used by the event loop and the thread beside it (`collector.apart`).
 
     Args:
         kinds: which are masked, of KINDS.
@@ -89,7 +90,7 @@ class Masking:
                     if found:
                         kinds += found
                         properties[name] = masked
-            elif kind is not bool and value is not None and meaning is not _KEPT:
+            elif kind is not bool and value is not None and (meaning is not _KEPT or kind is AlreadyMasked):
                 properties[name] = self._any(value, meaning, kinds)
             renamed = renamed or new is not None
         if renamed:
@@ -115,6 +116,9 @@ class Masking:
         kind = type(value)
         if meaning is Meaning.SECRET and self._secrets:
             return self._secret(value, kinds)
+        if kind is AlreadyMasked:
+            kinds += value.kinds
+            return msgspec.Raw(value.json)
         if kind is str:
             if len(value) < _SHORTEST or (meaning is Meaning.IDENTIFIER and _WORD.fullmatch(value)):
                 return value
@@ -127,9 +131,6 @@ class Masking:
             self.properties(value, kinds)
         elif kind is list:
             value[:] = [self._any(one, meaning, kinds) for one in value]
-        elif kind is AlreadyMasked:
-            kinds += value.kinds
-            return msgspec.Raw(value.json)
         return value
 
     def _number(self, value: float, kinds: list[str]) -> object:

@@ -116,7 +116,8 @@ def test_masking_never_fails_and_twice_is_once(url: str) -> None:
 
 @given(URLS, st.sampled_from([EMAIL, PHONE, ID_NUMBER, UNIONPAY]), URLS)
 def test_a_personal_value_never_stays_in_a_query(before: str, value: str, after: str) -> None:
-    masked, _ = EVERYTHING.url(f"/{before}?a=1&v={quote(value)}&b={after}")
+    path = before.replace("?", "").replace("#", "")
+    masked, _ = EVERYTHING.url(f"/{path}?a=1&v={quote(value)}&b={after}")
     assert quote(value) not in masked.partition("?")[2].partition("&b=")[0]
 
 
