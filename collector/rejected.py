@@ -55,7 +55,20 @@ def _payload(raw: bytes, masking: Masking) -> str | None:
         return None
     whole = {"": _cut(value, _BEFORE_MASKING)}
     masking.properties(whole, [])
-    return msgspec.json.encode(_cut(whole[""], MAX_TEXT_CHARS)).decode()[:MAX_PAYLOAD_CHARS]
+    return msgspec.json.encode(_cut(_by_value(whole[""], masking), MAX_TEXT_CHARS)).decode()[:MAX_PAYLOAD_CHARS]
+
+
+def _by_value(value: Any, masking: Masking) -> Any:  # noqa: ANN401 - JSON of unknown shape
+    """Mask what looks like something that is, whatever its name: evidence needs no order's number."""
+    if isinstance(value, str):
+        return masking.value(value)[0]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return MASK if masking.text(str(value))[1] else value
+    if isinstance(value, dict):
+        return {name: _by_value(one, masking) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_by_value(one, masking) for one in value]
+    return value
 
 
 def _cut(value: Any, chars: int, depth: int = 0) -> Any:  # noqa: ANN401 - JSON of unknown shape

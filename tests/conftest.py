@@ -35,7 +35,7 @@ def require_program() -> Callable[[str], Path]:
     """Return a function that finds a program, or skips the test; with REQUIRE_SERVICES=1 it fails instead."""
 
     def find(name: str) -> Path:
-        found = shutil.which(name)
+        found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")  # not on everybody's PATH
         if found is not None:
             return Path(found)
         reason = f"{name} is not installed; `make test` installs it or says how"

@@ -79,7 +79,7 @@ def abuse(url: str) -> Said:
         ("accepted", "/v1/events", good, {"Authorization": f"Bearer {PUBLIC_KEY}"}),
         ("key in the query", f"/v1/events?key={PUBLIC_KEY}&mail={EMAIL}", good, {}),
         ("wrong key in the query", f"/v1/events?key={WRONG['key']}&token={TOKEN}", good, {}),
-        ("rejected", "/v1/events", bad, {"Authorization": f"Bearer {TRUSTED_KEY}"}),
+        ("rejected", "/v1/events", bad, {"Authorization": f"Bearer {PUBLIC_KEY}"}),
         ("wrong key", "/v1/events", good, {"Authorization": f"Bearer {WRONG['key']}"}),
         ("wrong scheme", "/v1/events", good, {"Authorization": f"Digest {WRONG['key']}"}),
         ("basic", "/v1/batch", good, {"Authorization": f"Basic {basic}"}),
