@@ -283,6 +283,12 @@
     });
   };
 
+  const without = (items, others) => {
+    const ids = {};
+    others.forEach((item) => { ids[item.id] = 1; });
+    return items.filter((item) => !ids[item.id]);
+  };
+
   // Takes over what pages that are gone could not deliver; what they numbered only before giving numbers oneself.
   const adopt = async (numbered) => {
     const alive = {};
@@ -294,7 +300,8 @@
       if (!key.startsWith(PREFIX + 'q.') || key === PREFIX + queueKey || alive[key]) return false;
       const items = read(win.localStorage[key]);
       if (!numbered && items.some((item) => item.number > 0)) return false;
-      queue = items.concat(queue);
+      // Without locks it may be the queue of a page that is alive, which goes on keeping and sending it.
+      queue = without(items, queue).concat(queue);
       return true;
     });
     if (!found.length) return;
@@ -351,9 +358,7 @@
   };
   const ready = () => queue.filter((item) => abs(millis() - item.handed) > HANDED_OVER_MS);
   const forget = (batch) => {
-    const sent = {};
-    batch.forEach((item) => { sent[item.id] = 1; });
-    queue = queue.filter((item) => !sent[item.id]);
+    queue = without(queue, batch);
     save();
   };
   const schedule = (delay) => {
@@ -727,7 +732,7 @@
       look();
       measure();
       if (dwelt >= DWELL_MS || measured > active + IDLE_MS) dwell();
-      if (!left && !silent) adopt(numbering).catch(() => {});
+      if (!left && !silent && nav.locks) adopt(numbering).catch(() => {});
     };
     later(tick, TICK_MS);
   };

@@ -271,6 +271,32 @@ def test_two_tabs_give_no_number_twice(context: BrowserContext, recorder: Any, u
     assert len(numbers) == len(set(numbers))
 
 
+def test_tabs_without_locks_keep_no_copies(context: BrowserContext, recorder: Any, until: Until) -> None:
+    """A tab cannot know there whose queue it sees: it takes over when it is opened alone, and each event once."""
+    context.add_init_script(HOSTILE["no locks"])
+    context.clock.install()
+    recorder.status = 503
+    queues = """() => Object.keys(localStorage).filter((key) => key.startsWith('phasewatch.q.')).sort()
+      .map((key) => localStorage[key].split('\\n').map((line) => line.split(' ')[0]))"""
+
+    def events() -> list[int]:
+        held = page.evaluate(queues)
+        assert all(len(ids) == len(set(ids)) for ids in held)
+        return sorted(len(ids) for ids in held)
+
+    for opened in (1, 2, 3):
+        page = context.new_page()
+        page.goto(recorder.url + "/plain")
+        page.clock.run_for(200)
+        until(page, lambda opened=opened: max(events()) >= opened)  # type: ignore[misc]
+        for other in context.pages:
+            other.evaluate("phasewatch.track('more')")  # which keeps what the new one has taken over
+    before = events()
+    for one in context.pages:
+        one.clock.run_for(6_000)  # all have looked about, and none is idle yet
+    assert events() == before
+
+
 def test_queue_is_bounded_and_says_what_it_dropped(page: Page, recorder: Any, until: Until) -> None:
     page.goto(recorder.url + "/plain")
     until(page, lambda: recorder.of("page"))
