@@ -193,7 +193,7 @@
     if (plain.indexOf('=') < 0) return maskNumbers(plain) === plain ? pair : name + MASK;
     if (!nested) return name + MASK;
     const masked = maskNumbers(/[?#]/.test(plain) ? maskAddress(plain, nested - 1) : maskPairs(plain, nested - 1));
-    return masked === plain ? pair : name + encodeURIComponent(masked).replace(/%(2F|3A|3F)/g, decodeURIComponent);
+    return masked === plain ? pair : name + (quietly(encodeURIComponent)(masked) || MASK).replace(/%(2F|3A|3F)/g, decodeURIComponent);
   };
   const maskPairs = (query, nested, fund) => {
     const between = /^[^&]*;[^&]*$/.test(query) ? ';' : '&';
@@ -237,7 +237,7 @@
     if (type === 'number' && isFinite(value)) return foreign && maskNumbers('' + value) !== '' + value ? quote(MASK) : '' + value;
     if (value === true || value === false) return '' + value;
     if (!value || type !== 'object' || budget-- < 1) return 'null';
-    if (value.toISOString) return quote(value.toISOString());
+    if (value.toISOString) return encode(quietly(() => value.toISOString())(), foreign);
     if (isArray(value)) return '[' + value.slice(0, NODE_VISITS).map((one) => encode(one, foreign)).join(',') + ']';
     const known = keys(value).slice(0, NODE_VISITS).filter((key) => value[key] !== undefined);
     return '{' + known.map((key) => {

@@ -238,6 +238,19 @@ def test_any_text_outlives_its_page(page: Page, recorder: Any, until: Until) -> 
     assert recorder.of("custom")[0]["properties"]["text"].startswith("a\u2028b\u2029c\r\n")
 
 
+def test_what_natives_refuse_costs_no_event(page: Page, recorder: Any, until: Until) -> None:
+    """A lone surrogate has no UTF-8, an invalid date no text."""
+    page.goto(recorder.url + "/plain")
+    page.evaluate("""phasewatch.track('odd', { at: new Date(NaN), then: new Date(0),
+      to: 'https://shop.example/?q=a%3D\\ud800%26token%3Dabc&x=1' })""")
+    until(page, lambda: recorder.of("custom"))
+    assert recorder.of("custom")[0]["properties"] == {
+        "at": None,
+        "then": "1970-01-01T00:00:00.000Z",
+        "to": "https://shop.example/?q=***&x=1",
+    }
+
+
 def test_numbers_are_delivered_in_order(page: Page, recorder: Any, until: Until) -> None:
     """The receiver remembers few gaps below the highest number, so a lower one must never come late."""
     page.goto(recorder.url + "/plain")
