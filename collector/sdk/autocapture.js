@@ -49,21 +49,21 @@
   const { abs, min, max, random, round } = Math;
   const millis = Date.now;
   const wait = win.setTimeout;
-  const getterOf = (owner, what) => {
-    const { get } = getOwnPropertyDescriptor(owner.prototype, what);
-    return (node) => apply(get, node, []);
-  };
-  const methodOf = (owner, what) => {
-    const work = owner.prototype[what];
-    return (node, given) => apply(work, node, [given]);
-  };
-
   // Whatever goes wrong in here, the page must not notice.
   const quietly = (work) => (first, second) => {
     try {
       return work(first, second);
     } catch (error) {}
   };
+  // What an old browser lacks (shadow trees) is undefined: views and dwell time do without.
+  const getterOf = quietly((owner, what) => {
+    const { get } = getOwnPropertyDescriptor(owner.prototype, what);
+    return (node) => apply(get, node, []);
+  });
+  const methodOf = quietly((owner, what) => {
+    const work = owner.prototype[what];
+    return (node, given) => apply(work, node, [given]);
+  });
   const on = (target, types, work) => {
     types.split(' ').forEach((type) => target.addEventListener(type, quietly(work), { capture: true, passive: true }));
   };
@@ -366,7 +366,7 @@
     if (timer && timerAt <= at) return;
     win.clearTimeout(timer);
     timerAt = at;
-    timer = later(flush, delay);
+    timer = later(() => flush().catch(() => {}), delay);
   };
   const beacon = (batch) => nav.sendBeacon(endpoint, bodyOf(batch));
   const send = async (batch) => {
@@ -476,7 +476,7 @@
   const attributeOf = methodOf(Element, 'getAttribute');
   const matches = methodOf(Element, 'matches');
   const rootOf = methodOf(Node, 'getRootNode');
-  const assignedOf = methodOf(HTMLSlotElement, 'assignedNodes');
+  const assignedOf = methodOf(win.HTMLSlotElement, 'assignedNodes');
   const tagOf = getterOf(Element, 'localName');
   const shadowOf = getterOf(Element, 'shadowRoot');
   const slotOf = getterOf(Element, 'assignedSlot');
@@ -702,7 +702,7 @@
       schedule(AT_ONCE_MS);
     });
     on(doc, 'securitypolicyviolation', (event) => {
-      if (event.disposition === 'enforce' && endpoint.startsWith(event.blockedURI)) blocked = true;
+      if (event.effectiveDirective === 'connect-src' && event.disposition === 'enforce' && endpoint.startsWith(event.blockedURI)) blocked = true;
     });
     on(doc, 'visibilitychange', () => {
       const shown = doc.visibilityState !== 'hidden';

@@ -360,6 +360,35 @@ def test_hostile_pages(page: Page, recorder: Any, until: Until, page_script: str
     assert complaints == []
 
 
+def test_a_browser_without_shadow_trees(page: Page, recorder: Any, until: Until) -> None:
+    page.add_init_script("delete window.HTMLSlotElement; delete Element.prototype.assignedSlot;")
+    page.goto(recorder.url + "/plain")
+    page.click("b")
+    until(page, lambda: recorder.of("page"))
+    assert page.evaluate("window.bought") is True
+
+
+def test_an_image_forbidden_by_the_page_silences_nobody(page: Page, recorder: Any, until: Until) -> None:
+    """Its violation names the origin, as that of a connection does."""
+    recorder.headers["Content-Security-Policy"] = "img-src 'none'"
+    page.goto(recorder.url + "/plain")
+    page.evaluate("""() => new Promise((resolve) => {
+      document.addEventListener('securitypolicyviolation', resolve);
+      new Image().src = '/v1/events'; })""")
+    page.evaluate("phasewatch.track('heard')")
+    until(page, lambda: recorder.of("custom"))
+
+
+def test_a_failing_beacon_is_swallowed(page: Page, recorder: Any) -> None:
+    """A rejection that nobody handles would be an error of the page."""
+    page.add_init_script("""delete window.fetch; window.tries = 0;
+      navigator.sendBeacon = () => { window.tries += 1; throw new Error('no'); };""")
+    page.goto(recorder.url + "/plain")
+    page.wait_for_function("window.tries")
+    page.evaluate("phasewatch.track('again')")
+    page.wait_for_function("window.tries > 1")
+
+
 def test_connections_forbidden_by_the_page(page: Page, recorder: Any, until: Until) -> None:
     """After the browser has said no once there is silence."""
     complaints: list[str] = []
