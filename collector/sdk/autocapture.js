@@ -651,6 +651,8 @@
     on(target, 'mousemove mousedown keydown scroll touchstart', act);
     on(target, 'focusin input mousedown keydown', reach);
   };
+  // What the page's script comes upon: no frame in a shadow tree, no <frame>, no <object>.
+  const isFound = (frame) => tagOf(frame) === 'iframe' && rootOf(frame) === ownerOf(frame);
   // A frame of this origin is part of the page, unless the script was in it before it was here.
   const enter = (frame) => {
     const inner = contentOf(frame);
@@ -752,7 +754,7 @@
     const script = doc.currentScript || doc.querySelector('script[src][data-key]');
     const key = attributeOf(script, 'data-key');
     if (!key || installed(win)) return;
-    const outer = win.parent !== win && quietly(() => installed(win.parent) && win.parent.phasewatch)();
+    const outer = win.parent !== win && quietly(() => installed(win.parent) && isFound(win.frameElement) && win.parent.phasewatch)();
     defineProperty(win, 'phasewatch', { configurable: true, value: outer || api });
     if (outer) return;
     endpoint = new URL(attributeOf(script, 'data-events') || EVENTS_PATH, script.src) + '?key=' + encodeURIComponent(key);
