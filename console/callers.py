@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.types import Scope
 
 from collector.forwarding import is_forwarded
+from collector.guards.proxies import read_address
 from console.errors import CrossSiteError, ThroughProxyError, UnknownHostError, WithoutTlsError
 from console.settings import ConsoleSettings
 
@@ -90,7 +91,7 @@ class Callers:
     def _forwarded_for(self, headers: Headers) -> Address | None:
         """Return the nearest address that is no proxy of ours: what stands before it anybody can have written."""
         for text in reversed(headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
-            address = _address(text.strip())
+            address = _address(read_address(text) or "")  # some proxies write a port as well
             if address is None or not self._is_proxy(address):
                 return address
         return None

@@ -25,6 +25,7 @@ from phasewatch.embedded import Addresses, Deployment, Embedded, serve
 from phasewatch.errors import UsageError
 from phasewatch.settings import Settings
 from phasewatch.shop.app import make_shop_app
+from phasewatch.write_keys import write_keys
 from processors.wire import StageChange, decode_change
 
 __all__ = ["run_demo"]
@@ -93,7 +94,10 @@ class _Demo:
         self._deployment = deployment
         self._visitors = visitors
         self._console = console
-        self._keys = {key.trusted: key.key.get_secret_value() for key in settings.collector.keys}
+        self._keys = {key.trusted: key.key.get_secret_value() for key in write_keys(settings.collector)}
+        if len(self._keys) < 2:  # noqa: PLR2004 - of each kind one
+            msg = "the demo needs two write keys, a public one for the shop's pages and a trusted one for its server"
+            raise UsageError(msg)
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     async def run(self, seconds: float | None) -> None:

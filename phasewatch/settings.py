@@ -140,7 +140,7 @@ class Redis(Section):
 
     url: str = Field(
         default="redis://127.0.0.1:6379/0",
-        pattern=r"^rediss?://[^@\s]+$",
+        pattern=r"^rediss?://[^@?\s]+$",
         description="The Redis; rediss:// for TLS. User and password have settings of their own, so that none shows.",
     )
     sentinels: tuple[str, ...] = Field(

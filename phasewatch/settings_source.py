@@ -26,8 +26,10 @@ __all__ = ["DEFAULT_FILE", "Row", "describe", "load", "read_file"]
 
 DEFAULT_FILE: Final = Path("phasewatch.toml")
 
-_LOGIN: Final = re.compile(r"//[^/]*@")
-"""User and password in a URL, where somebody has written them against our advice."""
+_LOGIN: Final = re.compile(r"//.*@", re.DOTALL)
+"""User and password in a URL, where somebody has written them against our advice; they may hold any character."""
+_QUERY: Final = re.compile(r"(//[^?]*\?).+", re.DOTALL)
+"""Parameters of a URL: drivers take a password there as well."""
 
 Given = dict[str, dict[str, Any]]
 """Values by section and key, as one source gives them; a key may hold a table again."""
@@ -134,8 +136,12 @@ def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
         return f"{place}: {meaning}." if place else meaning
     # A write key, a hash, or what may have been meant as one.
     hidden = not {"keys", "users", "api_tokens"}.isdisjoint(parts) and error["input"]
-    shown = MASK if hidden else _LOGIN.sub(f"//{MASK}@", as_text(masked(parts[-1], error["input"])))
+    shown = MASK if hidden else _without_login(as_text(masked(parts[-1], error["input"])))
     return f"{place} = {shown} ({origin}) is wrong: {meaning}."
+
+
+def _without_login(text: str) -> str:
+    return _QUERY.sub(rf"\1{MASK}", _LOGIN.sub(f"//{MASK}@", text))
 
 
 def _related(name: str, place: str) -> bool:

@@ -49,21 +49,21 @@
   const { abs, min, max, random, round } = Math;
   const millis = Date.now;
   const wait = win.setTimeout;
-  const getterOf = (owner, what) => {
-    const { get } = getOwnPropertyDescriptor(owner.prototype, what);
-    return (node) => apply(get, node, []);
-  };
-  const methodOf = (owner, what) => {
-    const work = owner.prototype[what];
-    return (node, given) => apply(work, node, [given]);
-  };
-
   // Whatever goes wrong in here, the page must not notice.
   const quietly = (work) => (first, second) => {
     try {
       return work(first, second);
     } catch (error) {}
   };
+  // What an old browser lacks (shadow trees) is undefined: views and dwell time do without.
+  const getterOf = quietly((owner, what) => {
+    const { get } = getOwnPropertyDescriptor(owner.prototype, what);
+    return (node) => apply(get, node, []);
+  });
+  const methodOf = quietly((owner, what) => {
+    const work = owner.prototype[what];
+    return (node, given) => apply(work, node, [given]);
+  });
   const on = (target, types, work) => {
     types.split(' ').forEach((type) => target.addEventListener(type, quietly(work), { capture: true, passive: true }));
   };
@@ -193,7 +193,7 @@
     if (plain.indexOf('=') < 0) return maskNumbers(plain) === plain ? pair : name + MASK;
     if (!nested) return name + MASK;
     const masked = maskNumbers(/[?#]/.test(plain) ? maskAddress(plain, nested - 1) : maskPairs(plain, nested - 1));
-    return masked === plain ? pair : name + encodeURIComponent(masked).replace(/%(2F|3A|3F)/g, decodeURIComponent);
+    return masked === plain ? pair : name + (quietly(encodeURIComponent)(masked) || MASK).replace(/%(2F|3A|3F)/g, decodeURIComponent);
   };
   const maskPairs = (query, nested, fund) => {
     const between = /^[^&]*;[^&]*$/.test(query) ? ';' : '&';
@@ -237,7 +237,7 @@
     if (type === 'number' && isFinite(value)) return foreign && maskNumbers('' + value) !== '' + value ? quote(MASK) : '' + value;
     if (value === true || value === false) return '' + value;
     if (!value || type !== 'object' || budget-- < 1) return 'null';
-    if (value.toISOString) return quote(value.toISOString());
+    if (value.toISOString) return encode(quietly(() => value.toISOString())(), foreign);
     if (isArray(value)) return '[' + value.slice(0, NODE_VISITS).map((one) => encode(one, foreign)).join(',') + ']';
     const known = keys(value).slice(0, NODE_VISITS).filter((key) => value[key] !== undefined);
     return '{' + known.map((key) => {
@@ -283,6 +283,12 @@
     });
   };
 
+  const without = (items, others) => {
+    const ids = {};
+    others.forEach((item) => { ids[item.id] = 1; });
+    return items.filter((item) => !ids[item.id]);
+  };
+
   // Takes over what pages that are gone could not deliver; what they numbered only before giving numbers oneself.
   const adopt = async (numbered) => {
     const alive = {};
@@ -294,7 +300,8 @@
       if (!key.startsWith(PREFIX + 'q.') || key === PREFIX + queueKey || alive[key]) return false;
       const items = read(win.localStorage[key]);
       if (!numbered && items.some((item) => item.number > 0)) return false;
-      queue = items.concat(queue);
+      // Without locks it may be the queue of a page that is alive, which goes on keeping and sending it.
+      queue = without(items, queue).concat(queue);
       return true;
     });
     if (!found.length) return;
@@ -351,9 +358,7 @@
   };
   const ready = () => queue.filter((item) => abs(millis() - item.handed) > HANDED_OVER_MS);
   const forget = (batch) => {
-    const sent = {};
-    batch.forEach((item) => { sent[item.id] = 1; });
-    queue = queue.filter((item) => !sent[item.id]);
+    queue = without(queue, batch);
     save();
   };
   const schedule = (delay) => {
@@ -361,7 +366,7 @@
     if (timer && timerAt <= at) return;
     win.clearTimeout(timer);
     timerAt = at;
-    timer = later(flush, delay);
+    timer = later(() => flush().catch(() => {}), delay);
   };
   const beacon = (batch) => nav.sendBeacon(endpoint, bodyOf(batch));
   const send = async (batch) => {
@@ -471,7 +476,7 @@
   const attributeOf = methodOf(Element, 'getAttribute');
   const matches = methodOf(Element, 'matches');
   const rootOf = methodOf(Node, 'getRootNode');
-  const assignedOf = methodOf(HTMLSlotElement, 'assignedNodes');
+  const assignedOf = methodOf(win.HTMLSlotElement, 'assignedNodes');
   const tagOf = getterOf(Element, 'localName');
   const shadowOf = getterOf(Element, 'shadowRoot');
   const slotOf = getterOf(Element, 'assignedSlot');
@@ -646,6 +651,8 @@
     on(target, 'mousemove mousedown keydown scroll touchstart', act);
     on(target, 'focusin input mousedown keydown', reach);
   };
+  // What the page's script comes upon: no frame in a shadow tree, no <frame>, no <object>.
+  const isFound = (frame) => tagOf(frame) === 'iframe' && rootOf(frame) === ownerOf(frame);
   // A frame of this origin is part of the page, unless the script was in it before it was here.
   const enter = (frame) => {
     const inner = contentOf(frame);
@@ -697,7 +704,7 @@
       schedule(AT_ONCE_MS);
     });
     on(doc, 'securitypolicyviolation', (event) => {
-      if (event.disposition === 'enforce' && endpoint.startsWith(event.blockedURI)) blocked = true;
+      if (event.effectiveDirective === 'connect-src' && event.disposition === 'enforce' && endpoint.startsWith(event.blockedURI)) blocked = true;
     });
     on(doc, 'visibilitychange', () => {
       const shown = doc.visibilityState !== 'hidden';
@@ -727,7 +734,7 @@
       look();
       measure();
       if (dwelt >= DWELL_MS || measured > active + IDLE_MS) dwell();
-      if (!left && !silent) adopt(numbering).catch(() => {});
+      if (!left && !silent && nav.locks) adopt(numbering).catch(() => {});
     };
     later(tick, TICK_MS);
   };
@@ -747,7 +754,7 @@
     const script = doc.currentScript || doc.querySelector('script[src][data-key]');
     const key = attributeOf(script, 'data-key');
     if (!key || installed(win)) return;
-    const outer = win.parent !== win && quietly(() => installed(win.parent) && win.parent.phasewatch)();
+    const outer = win.parent !== win && quietly(() => installed(win.parent) && isFound(win.frameElement) && win.parent.phasewatch)();
     defineProperty(win, 'phasewatch', { configurable: true, value: outer || api });
     if (outer) return;
     endpoint = new URL(attributeOf(script, 'data-events') || EVENTS_PATH, script.src) + '?key=' + encodeURIComponent(key);

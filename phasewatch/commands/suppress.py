@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -90,16 +90,31 @@ def _read(path: Path) -> str:
 def _locked(path: Path) -> Iterator[None]:
     """Keep other commands away; the lock is a file of its own, because the list itself is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
+    beside = path.with_name(f"{path.name}.lock")
+    with suppress(FileExistsError), beside.open("x") as lock:
+        _give_to_owner(lock.fileno(), path)
+    with beside.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _give_to_owner(file: int, path: Path) -> None:
+    """Let a file that root has made belong to the list's owner, or its folder's, who else could not use it.
+
+    It has to be new: one that was there may be a link to a file that is not the owner's.
+    """
+    if os.geteuid() == 0:
+        owner = (path if path.exists() else path.parent).stat()
+        os.fchown(file, owner.st_uid, owner.st_gid)
 
 
 def _replace(path: Path, text: str) -> None:
     """Write the list so that whoever reads it sees the old one or the new one as a whole."""
     beside = path.with_name(f"{path.name}.new")
     mode = path.stat().st_mode & 0o777 if path.exists() else _MODE
-    with beside.open("w", encoding="utf-8") as file:
+    beside.unlink(missing_ok=True)  # of a command that was killed
+    with beside.open("x", encoding="utf-8") as file:
+        _give_to_owner(file.fileno(), path)
         os.fchmod(file.fileno(), mode)
         file.write(text)
         file.flush()

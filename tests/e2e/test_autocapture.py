@@ -238,6 +238,19 @@ def test_any_text_outlives_its_page(page: Page, recorder: Any, until: Until) -> 
     assert recorder.of("custom")[0]["properties"]["text"].startswith("a\u2028b\u2029c\r\n")
 
 
+def test_what_natives_refuse_costs_no_event(page: Page, recorder: Any, until: Until) -> None:
+    """A lone surrogate has no UTF-8, an invalid date no text."""
+    page.goto(recorder.url + "/plain")
+    page.evaluate("""phasewatch.track('odd', { at: new Date(NaN), then: new Date(0),
+      to: 'https://shop.example/?q=a%3D\\ud800%26token%3Dabc&x=1' })""")
+    until(page, lambda: recorder.of("custom"))
+    assert recorder.of("custom")[0]["properties"] == {
+        "at": None,
+        "then": "1970-01-01T00:00:00.000Z",
+        "to": "https://shop.example/?q=***&x=1",
+    }
+
+
 def test_numbers_are_delivered_in_order(page: Page, recorder: Any, until: Until) -> None:
     """The receiver remembers few gaps below the highest number, so a lower one must never come late."""
     page.goto(recorder.url + "/plain")
@@ -269,6 +282,32 @@ def test_two_tabs_give_no_number_twice(context: BrowserContext, recorder: Any, u
     numbers = [event["seq"] for event in list(recorder.events.values()) if "seq" in event]
     assert len(numbers) >= 10
     assert len(numbers) == len(set(numbers))
+
+
+def test_tabs_without_locks_keep_no_copies(context: BrowserContext, recorder: Any, until: Until) -> None:
+    """A tab cannot know there whose queue it sees: it takes over when it is opened alone, and each event once."""
+    context.add_init_script(HOSTILE["no locks"])
+    context.clock.install()
+    recorder.status = 503
+    queues = """() => Object.keys(localStorage).filter((key) => key.startsWith('phasewatch.q.')).sort()
+      .map((key) => localStorage[key].split('\\n').map((line) => line.split(' ')[0]))"""
+
+    def events() -> list[int]:
+        held = page.evaluate(queues)
+        assert all(len(ids) == len(set(ids)) for ids in held)
+        return sorted(len(ids) for ids in held)
+
+    for opened in (1, 2, 3):
+        page = context.new_page()
+        page.goto(recorder.url + "/plain")
+        page.clock.run_for(200)
+        until(page, lambda opened=opened: max(events()) >= opened)  # type: ignore[misc]
+        for other in context.pages:
+            other.evaluate("phasewatch.track('more')")  # which keeps what the new one has taken over
+    before = events()
+    for one in context.pages:
+        one.clock.run_for(6_000)  # all have looked about, and none is idle yet
+    assert events() == before
 
 
 def test_queue_is_bounded_and_says_what_it_dropped(page: Page, recorder: Any, until: Until) -> None:
@@ -319,6 +358,35 @@ def test_hostile_pages(page: Page, recorder: Any, until: Until, page_script: str
     page.reload()
     until(page, lambda: len(recorder.of("page")) >= 2)
     assert complaints == []
+
+
+def test_a_browser_without_shadow_trees(page: Page, recorder: Any, until: Until) -> None:
+    page.add_init_script("delete window.HTMLSlotElement; delete Element.prototype.assignedSlot;")
+    page.goto(recorder.url + "/plain")
+    page.click("b")
+    until(page, lambda: recorder.of("page"))
+    assert page.evaluate("window.bought") is True
+
+
+def test_an_image_forbidden_by_the_page_silences_nobody(page: Page, recorder: Any, until: Until) -> None:
+    """Its violation names the origin, as that of a connection does."""
+    recorder.headers["Content-Security-Policy"] = "img-src 'none'"
+    page.goto(recorder.url + "/plain")
+    page.evaluate("""() => new Promise((resolve) => {
+      document.addEventListener('securitypolicyviolation', resolve);
+      new Image().src = '/v1/events'; })""")
+    page.evaluate("phasewatch.track('heard')")
+    until(page, lambda: recorder.of("custom"))
+
+
+def test_a_failing_beacon_is_swallowed(page: Page, recorder: Any) -> None:
+    """A rejection that nobody handles would be an error of the page."""
+    page.add_init_script("""delete window.fetch; window.tries = 0;
+      navigator.sendBeacon = () => { window.tries += 1; throw new Error('no'); };""")
+    page.goto(recorder.url + "/plain")
+    page.wait_for_function("window.tries")
+    page.evaluate("phasewatch.track('again')")
+    page.wait_for_function("window.tries > 1")
 
 
 def test_connections_forbidden_by_the_page(page: Page, recorder: Any, until: Until) -> None:

@@ -144,6 +144,26 @@ def test_a_frame_whose_page_has_no_script_is_a_page_of_its_own(page: Page, recor
     assert {event["properties"]["frame"] for event in list(recorder.events.values())} == {"/plain/inner"}
 
 
+@pytest.mark.parametrize("where", ["shadow tree", "object"])
+def test_a_frame_that_the_page_does_not_find_is_a_page_of_its_own(
+    page: Page, recorder: Any, until: Until, where: str
+) -> None:
+    page.goto(recorder.url + "/trees")
+    page.evaluate(
+        """(where) => { const host = document.createElement('div'); document.body.prepend(host);
+      const frame = document.createElement(where === 'object' ? 'object' : 'iframe');
+      frame[where === 'object' ? 'data' : 'src'] = '/plain/inner';
+      (where === 'object' ? host : host.attachShadow({ mode: 'closed' })).append(frame); }""",
+        where,
+    )
+    until(page, lambda: any(frame.url.endswith("/plain/inner") for frame in page.frames))
+    inner = next(frame for frame in page.frames if frame.url.endswith("/plain/inner"))
+    inner.click("b")
+    until(page, lambda: recorder.of("click"))
+    [click] = recorder.of("click")
+    assert (click["page"]["path"], click["properties"]) == ("/plain/inner", {"frame": "/plain/inner"})
+
+
 def test_masks_are_those_of_the_collector(page: Page, recorder: Any, until: Until) -> None:
     """By the table that collector.masking is held against as well; texts and URLs are properties here."""
     cases = json.loads(Path("tests/masking_cases.json").read_text("utf-8"))

@@ -73,6 +73,17 @@ def test_the_snippet_is_a_tag_that_browsers_check(run: CliRunner) -> None:
     assert "deep" not in refused.output
 
 
+def test_the_snippet_knows_the_file_of_keys(run: CliRunner) -> None:
+    Path("phasewatch.toml").write_text('[collector]\nkeys_file = "keys.toml"\n', encoding="utf-8")
+    Path("keys.toml").write_text('[[keys]]\nname = "web"\nkey = "pk"\n', encoding="utf-8")
+    assert 'data-key="pk"' in run.invoke(app, ["snippet", "https://collect.shop.example"]).stdout
+    Path("keys.toml").write_text('[[keys]]\nname = "web"\nkey = ["deep"]\n', encoding="utf-8")
+    refused = run.invoke(app, ["snippet", "https://collect.shop.example"])
+    assert refused.exit_code == 2
+    assert "keys.toml (collector.keys_file): keys.0.key is wrong" in refused.stderr
+    assert "deep" not in refused.output
+
+
 def test_settings_as_json_is_what_programs_read(run: CliRunner) -> None:
     result = run.invoke(app, ["settings", "--json"])
     rows = {row["name"]: row for row in json.loads(result.stdout)}

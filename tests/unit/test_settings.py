@@ -198,6 +198,8 @@ def test_settings_made_in_code_do_not_read_the_environment(monkeypatch: pytest.M
             "redis.certificate_file and redis.key_file",
         ),
         ('[redis]\nurl = "redis://me:pa55@r/0"', "redis.url = redis://********@r/0"),
+        ('[redis]\nurl = "redis://:pa/5 5@r/0"', "redis.url = redis://********@r/0 "),
+        ('[redis]\nurl = "redis://r/0?password=pa55"', "redis.url = redis://r/0?******** "),
     ],
 )
 def test_half_a_way_to_kafka_or_redis_is_refused(tmp_path: Path, given: str, said: str) -> None:

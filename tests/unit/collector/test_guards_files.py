@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,19 @@ def test_the_command_changes_the_list(tmp_path: Path) -> None:
     path.write_text("person 42\n", encoding="utf-8")
     assert run("add", "user", "42")[0] == 2
     assert path.read_text("utf-8") == "person 42\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives files away")
+def test_a_list_that_root_changes_keeps_its_owner(tmp_path: Path) -> None:
+    folder, settings = tmp_path / "lists", tmp_path / "phasewatch.toml"
+    folder.mkdir()
+    os.chown(folder, 12345, 12346)
+    settings.write_text(f'[collector]\nsuppressed_file = "{folder}/list"\n', encoding="utf-8")
+    for user in ("42", "43"):  # a new list is its folder's owner's
+        assert CliRunner().invoke(cli, ["suppress", "add", "user", user, "--settings", str(settings)]).exit_code == 0
+        owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+        assert owners == {"list": (12345, 12346), "list.lock": (12345, 12346)}
+        os.chown(folder, 0, 0)
 
 
 async def test_a_second_write_within_the_same_tick_is_seen(running: Running) -> None:

@@ -117,6 +117,9 @@ def test_over_a_network_it_needs_tls() -> None:
         ("", PROXY),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         (f"::ffff:{AWAY}", AWAY),
+        (f"1.2.3.4, {AWAY}:5566", AWAY),
+        ("[2001:db8:1:2::1]:443", "2001:db8:1:2::/64"),
+        (f"{AWAY}:5566, 10.0.0.8:443", AWAY),
     ],
 )
 def test_tries_are_counted_under_the_address_that_the_proxy_saw(forwarded_for: str, counted_as: str) -> None:
