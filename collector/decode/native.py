@@ -101,6 +101,8 @@ def decode_native(
 def _read(raw: bytes) -> NativeEvent:
     """Return the event; fields without a meaning here are kept under `properties`."""
     try:
+        if not raw.isascii():
+            raw.decode()  # msgspec does not look at the names of fields that it leaves out
         return _as_event.decode(raw)
     except msgspec.ValidationError:
         pass  # most often an unknown field: look closer

@@ -176,3 +176,12 @@ def test_every_event_is_decoded_or_rejected_and_what_is_decoded_can_be_read_agai
 def test_any_bytes_are_decoded_or_rejected(raws: list[bytes]) -> None:
     decoded = decode_native(raws, WEB)
     assert len(decoded.events) + len(decoded.rejections) == len(raws)
+
+
+def test_a_name_that_is_no_utf_8_spoils_its_own_event_alone() -> None:
+    """Also of a field that is left out, as those within an element are."""
+    good = b'{"type":"page","anonymous_id":"a-1","id":"e-1"}'
+    bad = b'{"type":"click","anonymous_id":"a-1","id":"e-2","element":{"tag":"a","te\x90":"x"}}'
+    found = decode_native([bad, good], WEB)
+    assert [event.id for _, event in found.events] == ["e-1"]
+    assert [(one.index, one.reason) for one in found.rejections] == [(0, Reason.MALFORMED)]
