@@ -11,7 +11,7 @@ from collector.errors import OverloadedError
 
 APART_BYTES: Final = 64 * 1024
 """What is larger, unpacked, is read apart; SDKs in pages send less. Of bodies that are made to be slow 16 MiB take
-seconds, and this much up to 80 ms (docs/guards.md)."""
+seconds, and this much up to 0.1 s (docs/guards.md)."""
 
 _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")

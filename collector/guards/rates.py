@@ -115,7 +115,7 @@ class Rates:
                 msg = f"key {key.name} may send {key.events_per_second:g} events a second"
                 raise TooManyRequestsError(msg, _wait(ahead))
 
-    def count_events(self, key: WriteKey, address: str | None, events: int, seconds: float = 0.0) -> None:
+    def count_events(self, key: WriteKey, address: str | None, events: int, seconds: float) -> None:
         """Take a request's events, which may be more than there is: then the next requests wait.
 
         Args:
